@@ -1,0 +1,89 @@
+"""Normalizing flows: bijectors with their log-determinants, and NICE, RealNVP and Glow.
+
+flow = glow(levels=2, depth=8, width=128)
+y, logdet = dequantize(key, images)                # integers -> [0, 1)
+params = flow.init(key, y)                         # actnorm looks at this batch
+bits = bits_per_dim(log_prob(flow, params, y) + logdet, dims=32 * 32 * 3)
+x = sample(flow, params, key, (64, 32, 32, 3), temperature=0.7)
+"""
+
+from jaxgen.flows.bijector import Bijector, Fixed, chain, repeat, stack, trainable
+from jaxgen.flows.coupling import (
+    Split,
+    Transform,
+    additive,
+    affine,
+    checkerboard,
+    coupling,
+    even_odd,
+    halves,
+    swapped,
+)
+from jaxgen.flows.dequantization import (
+    dequantize,
+    logit,
+    quantize,
+    variational_dequantize,
+)
+from jaxgen.flows.glow import glow
+from jaxgen.flows.likelihood import (
+    Base,
+    bits_per_dim,
+    log_prob,
+    sample,
+    standard_logistic,
+    standard_normal,
+)
+from jaxgen.flows.linear import (
+    actnorm,
+    invertible_1x1,
+    permutation,
+    reversal,
+    scaling,
+    shuffle,
+)
+from jaxgen.flows.multiscale import multiscale, squeeze
+from jaxgen.flows.nice import nice
+from jaxgen.flows.realnvp import checkerboard_coupling, realnvp
+from jaxgen.flows.spline import rational_quadratic_spline
+
+__all__ = [
+    "Base",
+    "Bijector",
+    "Fixed",
+    "Split",
+    "Transform",
+    "actnorm",
+    "additive",
+    "affine",
+    "bits_per_dim",
+    "chain",
+    "checkerboard",
+    "checkerboard_coupling",
+    "coupling",
+    "dequantize",
+    "even_odd",
+    "glow",
+    "halves",
+    "invertible_1x1",
+    "log_prob",
+    "logit",
+    "multiscale",
+    "nice",
+    "permutation",
+    "quantize",
+    "rational_quadratic_spline",
+    "realnvp",
+    "repeat",
+    "reversal",
+    "sample",
+    "scaling",
+    "shuffle",
+    "squeeze",
+    "stack",
+    "standard_logistic",
+    "standard_normal",
+    "swapped",
+    "trainable",
+    "variational_dequantize",
+]

@@ -1,0 +1,207 @@
+"""What a bijector is, and how deep ones are made: `chain` and `repeat`.
+
+A bijector is a triple of pure functions, as an optax transformation is:
+
+    params    = init(key, x, context)         sees data: statistics come from the batch x
+    z, logdet = forward(params, x, context)   data to latent, logdet [B] = log |det dz/dx|
+    x, logdet = inverse(params, z, context)   latent to data, logdet [B] = log |det dx/dz|
+
+x is [B, ...]; z is an array, or a tuple of arrays where a multiscale flow factors some out.
+`context` is None or a float array on which the layer may depend.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Bijector(NamedTuple):
+    """An invertible map of a batch with its log-determinant.
+
+    Attributes:
+      init: (key, x, context=None) -> params. A layer with data-dependent parameters (actnorm)
+        takes its statistics from x: hand it a large batch, the global one on several devices.
+      forward: (params, x, context=None) -> (z, logdet [B]).
+      inverse: (params, z, context=None) -> (x, logdet [B]).
+      backward: the step of reversible backpropagation, or None for the general one:
+        (params, z, context, (g_z, g_logdet)) -> (x, (g_params, g_x, g_context)), the input and
+        the cotangents of forward there, from its output alone.
+    """
+
+    init: Callable[..., Any]
+    forward: Callable[..., Any]
+    inverse: Callable[..., Any]
+    backward: Callable[..., Any] | None = None
+
+
+class Fixed(NamedTuple):
+    """A leaf of params that is stored and stacked with them but never trained.
+
+    Its gradient is zero, so gradient steps leave it alone; keep weight decay away from it with
+    `optax.add_decayed_weights(rate, mask=trainable)`.
+    """
+
+    value: Any
+
+
+def trainable(params):
+    """True for every leaf of `params` that training may change, False for a `Fixed` one."""
+    return jax.tree.map(
+        lambda leaf: not isinstance(leaf, Fixed), params, is_leaf=lambda x: isinstance(x, Fixed)
+    )
+
+
+def sum_event(x):
+    """Sum over all axes but the first, in at least f32: [B, ...] -> [B]."""
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    return jnp.sum(x, axis=tuple(range(1, x.ndim)), dtype=dtype)
+
+
+def constant_logdet(value, x):
+    """The scalar `value` as a log-determinant for every example of x: [B], at least f32."""
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    return jnp.broadcast_to(jnp.asarray(value, dtype), x.shape[:1])
+
+
+def backward(bijector: Bijector):
+    """`bijector.backward`, or the general one: invert, then differentiate forward there."""
+    if bijector.backward is not None:
+        return bijector.backward
+
+    def invert_and_differentiate(params, z, context, cotangents):
+        x, _ = bijector.inverse(params, z, context)
+        _, vjp = jax.vjp(bijector.forward, params, x, context)
+        return x, vjp(cotangents)
+
+    return invert_and_differentiate
+
+
+def chain(*bijectors: Bijector) -> Bijector:
+    """Apply bijectors one after the other; log-determinants add up.
+
+    z = f_n(... f_2(f_1(x)));  params is the tuple of their params. `init` initialises each layer
+    on the output of the layers before it, so that data-dependent statistics are right.
+    """
+
+    def init(key, x, context=None):
+        params = []
+        for bijector, subkey in zip(bijectors, jax.random.split(key, len(bijectors)), strict=True):
+            params.append(bijector.init(subkey, x, context))
+            x, _ = bijector.forward(params[-1], x, context)
+        return tuple(params)
+
+    def forward(params, x, context=None):
+        total = 0.0
+        for bijector, p in zip(bijectors, params, strict=True):
+            x, logdet = bijector.forward(p, x, context)
+            total = total + logdet
+        return x, total
+
+    def inverse(params, z, context=None):
+        total = 0.0
+        for bijector, p in zip(reversed(bijectors), reversed(params), strict=True):
+            z, logdet = bijector.inverse(p, z, context)
+            total = total + logdet
+        return z, total
+
+    def chain_backward(params, z, context, cotangents):
+        g, g_logdet = cotangents
+        g_params: list[Any] = []
+        g_context = jax.tree.map(jnp.zeros_like, context)
+        for bijector, p in zip(reversed(bijectors), reversed(params), strict=True):
+            z, (g_p, g, g_c) = backward(bijector)(p, z, context, (g, g_logdet))
+            g_params.insert(0, g_p)
+            g_context = jax.tree.map(jnp.add, g_context, g_c)
+        return z, (tuple(g_params), g, g_context)
+
+    return Bijector(init, forward, inverse, chain_backward)
+
+
+def repeat(
+    bijector: Bijector, depth: int, *, remat: bool = False, reversible: bool = False
+) -> Bijector:
+    """`depth` copies of a shape-preserving bijector, each with parameters of its own.
+
+    Parameters are stacked on a new first axis and one `lax.scan` runs over them, so that the time
+    to compile does not depend on the depth.
+
+    Training memory: by default every layer's activations are kept. `remat` keeps each layer's
+    input only and computes the rest again. `reversible` keeps nothing but the final output: the
+    backward pass recovers each input from the layer's inverse (Gomez et al. 2017, arXiv
+    1707.04585), so activation memory does not grow with depth, at about remat's cost, because a
+    coupling evaluates its conditioner once for both the inverse and the gradient. Inputs come
+    back to rounding error, which the least contracting layers set; reverse mode only.
+
+    Args:
+      bijector: maps x to a z of the same shape and dtype.
+      depth: how many, at least 1.
+      remat: recompute each layer's inside in the backward pass.
+      reversible: recompute inputs by inversion in the backward pass.
+
+    Raises:
+      ValueError: depth < 1, or remat and reversible together.
+    """
+    if depth < 1:
+        raise ValueError(f"repeat: depth {depth}; expected at least 1")
+    if remat and reversible:
+        raise ValueError("repeat: remat and reversible are two ways to save memory; choose one")
+    # Inside scan nothing can be merged with the forward pass: the barriers would only cost.
+    layer = jax.checkpoint(bijector.forward, prevent_cse=False) if remat else bijector.forward
+
+    def init(key, x, context=None):
+        def body(x, key):
+            params = bijector.init(key, x, context)
+            return bijector.forward(params, x, context)[0], params
+
+        return jax.lax.scan(body, x, jax.random.split(key, depth))[1]
+
+    def scan_forward(params, x, context=None):
+        def body(carry, p):
+            x, total = carry
+            z, logdet = layer(p, x, context)
+            return (z, total + logdet), None
+
+        return jax.lax.scan(body, (x, constant_logdet(0, x)), params)[0]
+
+    def inverse(params, z, context=None):
+        def body(carry, p):
+            z, total = carry
+            x, logdet = bijector.inverse(p, z, context)
+            return (x, total + logdet), None
+
+        return jax.lax.scan(body, (z, constant_logdet(0, z)), params, reverse=True)[0]
+
+    def scan_backward(params, z, context, cotangents):
+        g, g_logdet = cotangents
+
+        def body(carry, p):
+            z, g, g_context = carry
+            x, (g_p, g, g_c) = backward(bijector)(p, z, context, (g, g_logdet))
+            return (x, g, jax.tree.map(jnp.add, g_context, g_c)), g_p
+
+        start = (z, g, jax.tree.map(jnp.zeros_like, context))
+        (x, g, g_context), g_params = jax.lax.scan(body, start, params, reverse=True)
+        return x, (g_params, g, g_context)
+
+    if not reversible:
+        return Bijector(init, scan_forward, inverse, scan_backward)
+
+    @jax.custom_vjp
+    def forward(params, x, context):
+        return scan_forward(params, x, context)
+
+    def keep_output(params, x, context):
+        z, logdet = scan_forward(params, x, context)
+        return (z, logdet), (params, z, context)
+
+    forward.defvjp(keep_output, lambda kept, g: scan_backward(*kept, g)[1])
+    return Bijector(
+        init, lambda params, x, context=None: forward(params, x, context), inverse, scan_backward
+    )
+
+
+def stack(params: Sequence[Any]):
+    """Join the params of `chain(f, f, ...)` into those of `repeat(f, n)`."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)

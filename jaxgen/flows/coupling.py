@@ -1,0 +1,184 @@
+"""Coupling layers: one part of x decides how the other part is moved.
+
+Dinh et al. 2014 (NICE, arXiv 1410.8516), 2017 (RealNVP, arXiv 1605.08803).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen.flows.bijector import Bijector, sum_event
+
+
+class Split(NamedTuple):
+    """How x is cut in two; both functions only move elements around.
+
+    Attributes:
+      divide: x -> (fixed, moved).
+      merge: (fixed, moved) -> x, undoes it.
+    """
+
+    divide: Callable[..., Any]
+    merge: Callable[..., Any]
+
+
+def halves() -> Split:
+    """First half of the last axis fixed, second half moved (the larger one if C is odd)."""
+    return Split(
+        lambda x: tuple(jnp.split(x, [x.shape[-1] // 2], axis=-1)),
+        lambda fixed, moved: jnp.concatenate([fixed, moved], axis=-1),
+    )
+
+
+def even_odd() -> Split:
+    """Even places of the last axis fixed, odd places moved (NICE). The axis must be even."""
+
+    def divide(x):
+        if x.shape[-1] % 2:
+            raise ValueError(f"even_odd: last axis of {x.shape} is odd; expected an even one")
+        pairs = x.reshape(*x.shape[:-1], -1, 2)
+        return pairs[..., 0], pairs[..., 1]
+
+    def merge(fixed, moved):
+        return jnp.stack([fixed, moved], axis=-1).reshape(*fixed.shape[:-1], -1)
+
+    return Split(divide, merge)
+
+
+def checkerboard() -> Split:
+    """White squares ((h + w) even) of [B, H, W, C] fixed, black ones moved (RealNVP). W is even.
+
+    Each part is [B, H, W/2, C].
+    """
+
+    def odd_row(x):
+        return (jnp.arange(x.shape[1]) % 2 == 1)[None, :, None, None]
+
+    def divide(x):
+        if x.ndim != 4 or x.shape[2] % 2:
+            raise ValueError(f"checkerboard: x {x.shape}; expected [B, H, W, C] with an even W")
+        left, right = x[:, :, 0::2], x[:, :, 1::2]
+        return jnp.where(odd_row(x), right, left), jnp.where(odd_row(x), left, right)
+
+    def merge(fixed, moved):
+        left = jnp.where(odd_row(fixed), moved, fixed)
+        right = jnp.where(odd_row(fixed), fixed, moved)
+        b, h, w, c = fixed.shape
+        return jnp.stack([left, right], axis=3).reshape(b, h, 2 * w, c)
+
+    return Split(divide, merge)
+
+
+def swapped(split: Split) -> Split:
+    """The same cut with the two parts in exchanged roles."""
+    return Split(lambda x: split.divide(x)[::-1], lambda fixed, moved: split.merge(moved, fixed))
+
+
+class Transform(NamedTuple):
+    """An elementwise bijection whose parameters a conditioner supplies.
+
+    Attributes:
+      size: parameters per element; `raw` is [..., size * C] for x [..., C], and raw = 0 is the
+        identity.
+      forward: (raw, x) -> (z, log_slope), both of x's shape.
+      inverse: (raw, z) -> (x, log_slope of the inverse).
+    """
+
+    size: int
+    forward: Callable[..., Any]
+    inverse: Callable[..., Any]
+
+
+def additive() -> Transform:
+    """z = x + raw; volume-preserving (NICE, equation 9)."""
+    return Transform(
+        1,
+        lambda raw, x: (x + raw, jnp.zeros_like(x)),
+        lambda raw, z: (z - raw, jnp.zeros_like(z)),
+    )
+
+
+def affine(limit: float = 2.0) -> Transform:
+    """z = x * exp(s) + shift with |s| < limit (RealNVP, equation 7).
+
+    s = limit * tanh(raw_s / limit), and the same s is the log-determinant. The bound is where this
+    differs from common code: an unbounded scale trains well and then overflows in the inverse.
+
+    Args:
+      limit: bound of the log-scale, > 0.
+    """
+    if limit <= 0:
+        raise ValueError(f"affine: limit {limit}; expected a number > 0")
+
+    def shift_and_log_scale(raw):
+        shift, s = jnp.split(raw, 2, axis=-1)
+        return shift, limit * jnp.tanh(s / limit)
+
+    def forward(raw, x):
+        shift, s = shift_and_log_scale(raw)
+        return x * jnp.exp(s) + shift, s
+
+    def inverse(raw, z):
+        shift, s = shift_and_log_scale(raw)
+        return (z - shift) * jnp.exp(-s), -s
+
+    return Transform(2, forward, inverse)
+
+
+def coupling(
+    conditioner: Callable[[int], Any], transform: Transform, split: Split | None = None
+) -> Bijector:
+    """z_fixed = x_fixed,  z_moved = T(x_moved; raw),  raw = net(x_fixed, context).
+
+    Dinh et al. 2017, equations 4 to 8 (arXiv 1605.08803). With T affine and the moved part
+    factored out afterwards it is also Glow's conditional Gaussian prior: the latent is
+    (x_moved - mean) / std with mean and std read off the part that is kept.
+
+    Args:
+      conditioner: features -> network, anything with flax's `init(key, x, context)` and
+        `apply(params, x, context)`; maps [..., C_fixed] to [..., features].
+      transform: `additive()`, `affine()` or `rational_quadratic_spline()`.
+      split: `halves()` by default.
+    """
+    split = split or halves()
+
+    def network(moved):
+        return conditioner(transform.size * moved.shape[-1])
+
+    def init(key, x, context=None):
+        fixed, moved = split.divide(x)
+        return network(moved).init(key, fixed, context)
+
+    def move(raw, moved):
+        z, log_slope = transform.forward(raw, moved)
+        return z, sum_event(log_slope)
+
+    def forward(params, x, context=None):
+        fixed, moved = split.divide(x)
+        raw = network(moved).apply(params, fixed, context)
+        z, logdet = move(raw, moved)
+        return split.merge(fixed, z), logdet
+
+    def inverse(params, z, context=None):
+        fixed, moved = split.divide(z)
+        raw = network(moved).apply(params, fixed, context)
+        x, log_slope = transform.inverse(raw, moved)
+        return split.merge(fixed, x), sum_event(log_slope)
+
+    def backward(params, z, context, cotangents):
+        # The fixed part is the same in x and z, so one evaluation of the network serves both the
+        # inverse and the gradient.
+        g_z, g_logdet = cotangents
+        fixed, moved_z = split.divide(z)
+        g_fixed, g_moved = split.divide(g_z)
+        raw, network_vjp = jax.vjp(network(moved_z).apply, params, fixed, context)
+        moved_x, _ = transform.inverse(raw, moved_z)
+        _, move_vjp = jax.vjp(move, raw, moved_x)
+        g_raw, g_moved = move_vjp((g_moved, g_logdet))
+        g_params, g_fixed_network, g_context = network_vjp(g_raw)
+        x = split.merge(fixed, moved_x)
+        return x, (g_params, split.merge(g_fixed + g_fixed_network, g_moved), g_context)
+
+    return Bijector(init, forward, inverse, backward)

@@ -1,0 +1,109 @@
+"""From integers to densities and back: dequantization noise, the logit, and exact decoding.
+
+A flow gives a density, an image is a vector of integers. Noise u in [0, 1) on each integer turns
+one into the other (Theis et al. 2016, arXiv 1511.01844; Ho et al. 2019, Flow++, arXiv 1902.00275):
+
+    log P(x) >= E_u [ log p((x + u) / levels) - log q(u | x) ] - D log levels
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen.flows.bijector import Bijector, constant_logdet, sum_event
+from jaxgen.flows.likelihood import standard_normal
+
+
+def dequantize(key, x, levels: int = 256):
+    """Uniform dequantization: y = (x + u) / levels, u ~ U[0, 1).
+
+    log P(x) >= E_u[log p(y)] + logdet: add `logdet` to the flow's `log_prob(y)`.
+
+    Args:
+      key: a PRNG key, used once.
+      x: integers 0..levels-1, [B, ...], of any dtype.
+      levels: number of values a pixel can take.
+
+    Returns:
+      (y [B, ...] f32 in [0, 1), logdet [B] = -D log levels, nats).
+    """
+    y = (x.astype(jnp.float32) + jax.random.uniform(key, x.shape)) / levels
+    return _below_one(y), constant_logdet(-math.prod(x.shape[1:]) * math.log(levels), y)
+
+
+def variational_dequantize(flow: Bijector, params, key, x, levels: int = 256):
+    """Dequantization with learned noise: u = sigmoid(f(eps; x)), eps ~ N(0, 1).
+
+    Ho et al. 2019, section 3.1. log q(u|x) = log N(eps) - log|det df| - log sigmoid'(f), and the
+    bound is as for `dequantize`, tighter once f is trained.
+
+    Args:
+      flow: bijector f on [B, ...] given a context of the same shape: x / levels - 1/2.
+      params: its parameters.
+      key: a PRNG key, used once.
+      x: integers 0..levels-1, [B, ...], of any dtype.
+      levels: number of values a pixel can take.
+
+    Returns:
+      (y [B, ...] f32 in [0, 1), logdet [B] = -D log levels - log q(u|x), nats).
+    """
+    x = x.astype(jnp.float32)
+    eps = jax.random.normal(key, x.shape)
+    raw, flow_logdet = flow.forward(params, eps, x / levels - 0.5)
+    log_sigmoid_slope = sum_event(jax.nn.log_sigmoid(raw) + jax.nn.log_sigmoid(-raw))
+    log_q = sum_event(standard_normal().log_density(eps)) - flow_logdet - log_sigmoid_slope
+    y = _below_one((x + jax.nn.sigmoid(raw)) / levels)
+    return y, constant_logdet(-math.prod(x.shape[1:]) * math.log(levels), y) - log_q
+
+
+def _below_one(y):
+    # (255 + 0.99999997) / 256 rounds to 1.0 in f32, whose logit is infinite.
+    return jnp.minimum(y, 1 - jnp.finfo(y.dtype).epsneg)
+
+
+def quantize(y, levels: int = 256):
+    """Pixels of a continuous image: floor(y * levels), clipped to 0..levels-1.
+
+    quantize(dequantize(x)) = x. It loses the noise, so the latents of a decoded image are not those
+    it was made from; for an exact round trip use the bijector's own `inverse`.
+
+    Args:
+      y: [...], nominally in [0, 1).
+      levels: number of values a pixel can take.
+
+    Returns:
+      int32 [...].
+    """
+    return jnp.clip(jnp.floor(y * levels), 0, levels - 1).astype(jnp.int32)
+
+
+def logit(alpha: float = 0.05) -> Bijector:
+    """z = logit(alpha + (1 - 2 alpha) x), from pixels in [0, 1] to the real line.
+
+    Dinh et al. 2017, section 4.1 (arXiv 1605.08803). The log-determinant counts both the logit and
+    the rescaling by 1 - 2 alpha, which common code forgets.
+
+    Args:
+      alpha: margin that keeps the logit finite, in (0, 1/2).
+
+    Raises:
+      ValueError: alpha is out of its range.
+    """
+    if not 0 < alpha < 0.5:
+        raise ValueError(f"logit: alpha {alpha}; expected a number in (0, 0.5)")
+    log_rescale = math.log(1 - 2 * alpha)
+
+    def log_slope(z):
+        # 1 / sigmoid'(z)
+        return sum_event(log_rescale - jax.nn.log_sigmoid(z) - jax.nn.log_sigmoid(-z))
+
+    def forward(params, x, context=None):
+        y = alpha + (1 - 2 * alpha) * x
+        z = jnp.log(y) - jnp.log1p(-y)
+        return z, log_slope(z)
+
+    def inverse(params, z, context=None):
+        return (jax.nn.sigmoid(z) - alpha) / (1 - 2 * alpha), -log_slope(z)
+
+    return Bijector(lambda key, x, context=None: (), forward, inverse)

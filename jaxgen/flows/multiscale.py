@@ -1,0 +1,70 @@
+"""Squeeze and multiscale composition (RealNVP, Dinh et al. 2017, sections 3.6 and 3.7)."""
+
+import jax
+
+from jaxgen.flows.bijector import Bijector, constant_logdet
+from jaxgen.flows.coupling import halves
+
+
+def squeeze() -> Bijector:
+    """Trade space for channels: [B, H, W, C] -> [B, H/2, W/2, 4C]; logdet 0.
+
+    The four pixels of a 2x2 block become channels in the order (0,0), (0,1), (1,0), (1,1), each
+    with its C channels together. `forward` raises ValueError where H or W is odd.
+    """
+
+    def forward(params, x, context=None):
+        if x.ndim != 4 or x.shape[1] % 2 or x.shape[2] % 2:
+            raise ValueError(f"squeeze: x {x.shape}; expected [B, H, W, C] with even H and W")
+        b, h, w, c = x.shape
+        z = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
+        return z.reshape(b, h // 2, w // 2, 4 * c), constant_logdet(0, x)
+
+    def inverse(params, z, context=None):
+        b, h, w, c = z.shape
+        x = z.reshape(b, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5)
+        return x.reshape(b, 2 * h, 2 * w, c // 4), constant_logdet(0, z)
+
+    return Bijector(lambda key, x, context=None: (), forward, inverse)
+
+
+def multiscale(*levels: Bijector) -> Bijector:
+    """Run levels one after the other, setting half of the channels aside in between.
+
+    After each level but the last the second half of the channels is a finished latent, and only
+    the first half goes on.
+
+    z is the tuple (z_1, ..., z_L) of every level's latents: nothing is drawn anew, so that
+    inverse(forward(x)) = x exactly. A level that ends in an affine `coupling` over `halves()` makes
+    the factored half's prior a Gaussian conditional on the half that is kept.
+    """
+    cut = halves()
+
+    def init(key, x, context=None):
+        params = []
+        for level, subkey in zip(levels, jax.random.split(key, len(levels)), strict=True):
+            params.append(level.init(subkey, x, context))
+            x, _ = cut.divide(level.forward(params[-1], x, context)[0])
+        return tuple(params)
+
+    def forward(params, x, context=None):
+        latents, total = [], 0.0
+        for i, (level, p) in enumerate(zip(levels, params, strict=True)):
+            x, logdet = level.forward(p, x, context)
+            total = total + logdet
+            if i < len(levels) - 1:
+                x, finished = cut.divide(x)
+                latents.append(finished)
+        return (*latents, x), total
+
+    def inverse(params, z, context=None):
+        *latents, x = z
+        total = 0.0
+        for i in reversed(range(len(levels))):
+            if i < len(levels) - 1:
+                x = cut.merge(x, latents[i])
+            x, logdet = levels[i].inverse(params[i], x, context)
+            total = total + logdet
+        return x, total
+
+    return Bijector(init, forward, inverse)

@@ -1,0 +1,66 @@
+"""Multilayer perceptron, and how every network here takes its context."""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+
+def join(x, context):
+    """Put `context` beside x on the last axis.
+
+    Args:
+      x: [B, D], or an image [B, H, W, C].
+      context: None (x comes back), an array that agrees with x on all axes but the last, or, for
+        an image, a vector [B, K] (spread over all positions) or an image [B, sH, sW, K] of a finer
+        scale (its s x s blocks become channels, so that one context serves every level of a flow).
+
+    Returns:
+      x with the context's channels appended.
+
+    Raises:
+      ValueError: the shapes do not fit.
+    """
+    if context is None:
+        return x
+    if context.ndim == 2 and x.ndim == 4:
+        context = jnp.broadcast_to(context[:, None, None, :], (*x.shape[:3], context.shape[-1]))
+    elif context.ndim == 4 and x.ndim == 4 and context.shape[:3] != x.shape[:3]:
+        b, h, w, _ = x.shape
+        scale = context.shape[1] // h
+        if scale and context.shape[:3] == (b, scale * h, scale * w):
+            blocks = context.reshape(b, h, scale, w, scale, -1).transpose(0, 1, 3, 2, 4, 5)
+            context = blocks.reshape(b, h, w, -1)
+    if context.shape[:-1] != x.shape[:-1]:
+        raise ValueError(
+            f"context {context.shape} does not fit x {x.shape}: expected the same leading axes, "
+            "[B, K], or an image whose sides are a multiple of x's"
+        )
+    return jnp.concatenate([x, context.astype(x.dtype)], axis=-1)
+
+
+class MLP(nn.Module):
+    """Dense layers with one activation between them; the last layer starts at zero.
+
+    Attributes:
+      features: units out.
+      hidden: units of each hidden layer.
+      activation: between the layers.
+      final: applied to the output; None for a linear output.
+      last_init: initialiser of the last kernel.
+    """
+
+    features: int
+    hidden: Sequence[int] = (256, 256)
+    activation: Callable = nn.relu
+    final: Callable | None = None
+    last_init: Callable = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, x, context=None):
+        """[B, D], context [B, K] or None -> [B, features]."""
+        h = join(x, context)
+        for width in self.hidden:
+            h = self.activation(nn.Dense(width, kernel_init=nn.initializers.he_normal())(h))
+        h = nn.Dense(self.features, kernel_init=self.last_init)(h)
+        return h if self.final is None else self.final(h)
