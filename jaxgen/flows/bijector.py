@@ -196,7 +196,10 @@ def repeat(
         z, logdet = scan_forward(params, x, context)
         return (z, logdet), (params, z, context)
 
-    forward.defvjp(keep_output, lambda kept, g: scan_backward(*kept, g)[1])
+    def from_output(kept, cotangents):
+        return scan_backward(*kept, cotangents)[1]
+
+    forward.defvjp(keep_output, from_output)
     return Bijector(
         init, lambda params, x, context=None: forward(params, x, context), inverse, scan_backward
     )

@@ -32,7 +32,8 @@ def glow(
       transform: `affine()` by default; `additive()` trains steadier and samples cleaner, affine
         reaches better likelihoods.
       mixing: `invertible_1x1()` by default; `shuffle()` for fixed random permutations.
-      remat, reversible: how training saves memory, see `repeat`.
+      remat: recompute each step's inside in the backward pass, see `repeat`.
+      reversible: recompute each step's input by inversion, see `repeat`.
     """
     conditioner = partial(ConvNet, width=width)
     step = chain(

@@ -90,7 +90,7 @@ def sample(
         return z * temperature.reshape(temperature.shape + (1,) * (z.ndim - temperature.ndim))
 
     keys = jax.random.split(key, len(leaves))
-    z = treedef.unflatten([draw(k, leaf) for k, leaf in zip(keys, leaves, strict=True)])
+    z = jax.tree.unflatten(treedef, [draw(k, leaf) for k, leaf in zip(keys, leaves, strict=True)])
     return bijector.inverse(params, z, context)[0]
 
 

@@ -77,7 +77,8 @@ def realnvp(
       width: channels of the residual networks.
       blocks: residual blocks per network.
       transform: `affine()` by default.
-      remat, reversible: how training saves memory, see `repeat`.
+      remat: recompute each step's inside in the backward pass, see `repeat`.
+      reversible: recompute each step's input by inversion, see `repeat`.
     """
     transform = transform or affine()
     conditioner = partial(ResNet, width=width, blocks=blocks)

@@ -1,4 +1,4 @@
-"""Monotone rational-quadratic splines (Durkan et al. 2019, Neural Spline Flows, arXiv 1906.04032)."""
+"""Monotone rational-quadratic splines: Neural Spline Flows (Durkan et al. 2019, 1906.04032)."""
 
 import math
 

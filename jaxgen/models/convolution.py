@@ -48,7 +48,7 @@ def conv3x3(x, kernel):
     """
     if x.ndim != 4 or kernel.shape[:3] != (3, 3, x.shape[-1]):
         raise ValueError(
-            f"conv3x3: x {x.shape} and kernel {kernel.shape}; expected [B, H, W, I] and [3, 3, I, O]"
+            f"conv3x3: x {x.shape}, kernel {kernel.shape}; expected [B, H, W, I] and [3, 3, I, O]"
         )
     if jax.default_backend() != "cpu":
         return jax.lax.conv_general_dilated(
