@@ -42,7 +42,7 @@ from jaxgen.flows.linear import (
     scaling,
     shuffle,
 )
-from jaxgen.flows.multiscale import multiscale, squeeze
+from jaxgen.flows.multiscale import flatten, multiscale, squeeze
 from jaxgen.flows.nice import nice
 from jaxgen.flows.realnvp import checkerboard_coupling, realnvp
 from jaxgen.flows.spline import rational_quadratic_spline
@@ -63,6 +63,7 @@ __all__ = [
     "coupling",
     "dequantize",
     "even_odd",
+    "flatten",
     "glow",
     "halves",
     "invertible_1x1",

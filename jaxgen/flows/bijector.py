@@ -62,7 +62,8 @@ def sum_event(x):
 def constant_logdet(value, x):
     """The scalar `value` as a log-determinant for every example of x: [B], at least f32."""
     dtype = jnp.promote_types(x.dtype, jnp.float32)
-    return jnp.broadcast_to(jnp.asarray(value, dtype), x.shape[:1])
+    # full_like also makes it vary over the mesh as x does, which scan asks of it in shard_map.
+    return jnp.full_like(x, value, dtype=dtype, shape=x.shape[:1])
 
 
 def backward(bijector: Bijector):
@@ -83,7 +84,12 @@ def chain(*bijectors: Bijector) -> Bijector:
 
     z = f_n(... f_2(f_1(x)));  params is the tuple of their params. `init` initialises each layer
     on the output of the layers before it, so that data-dependent statistics are right.
+
+    Raises:
+      ValueError: no bijector is given.
     """
+    if not bijectors:
+        raise ValueError("chain: no bijectors; expected at least one")
 
     def init(key, x, context=None):
         params = []
@@ -197,7 +203,8 @@ def repeat(
         return (z, logdet), (params, z, context)
 
     def from_output(kept, cotangents):
-        return scan_backward(*kept, cotangents)[1]
+        params, z, context = kept
+        return scan_backward(params, z, context, cotangents)[1]
 
     forward.defvjp(keep_output, from_output)
     return Bijector(

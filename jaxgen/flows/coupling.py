@@ -108,6 +108,9 @@ def affine(limit: float = 2.0) -> Transform:
 
     Args:
       limit: bound of the log-scale, > 0.
+
+    Raises:
+      ValueError: limit <= 0.
     """
     if limit <= 0:
         raise ValueError(f"affine: limit {limit}; expected a number > 0")

@@ -26,10 +26,10 @@ def dequantize(key, x, levels: int = 256):
       levels: number of values a pixel can take.
 
     Returns:
-      (y [B, ...] f32 in [0, 1), logdet [B] = -D log levels, nats).
+      (y [B, ...] in [0, 1), f32 (f64 under x64), logdet [B] = -D log levels, nats).
     """
-    y = (x.astype(jnp.float32) + jax.random.uniform(key, x.shape)) / levels
-    return _below_one(y), constant_logdet(-math.prod(x.shape[1:]) * math.log(levels), y)
+    y = _inside_bin(x.astype(jnp.float32), jax.random.uniform(key, x.shape), levels)
+    return y, constant_logdet(-math.prod(x.shape[1:]) * math.log(levels), y)
 
 
 def variational_dequantize(flow: Bijector, params, key, x, levels: int = 256):
@@ -46,20 +46,25 @@ def variational_dequantize(flow: Bijector, params, key, x, levels: int = 256):
       levels: number of values a pixel can take.
 
     Returns:
-      (y [B, ...] f32 in [0, 1), logdet [B] = -D log levels - log q(u|x), nats).
+      (y [B, ...] in [0, 1), f32 (f64 under x64), logdet [B] = -D log levels - log q(u|x), nats).
     """
     x = x.astype(jnp.float32)
     eps = jax.random.normal(key, x.shape)
     raw, flow_logdet = flow.forward(params, eps, x / levels - 0.5)
     log_sigmoid_slope = sum_event(jax.nn.log_sigmoid(raw) + jax.nn.log_sigmoid(-raw))
     log_q = sum_event(standard_normal().log_density(eps)) - flow_logdet - log_sigmoid_slope
-    y = _below_one((x + jax.nn.sigmoid(raw)) / levels)
+    y = _inside_bin(x, jax.nn.sigmoid(raw), levels)
     return y, constant_logdet(-math.prod(x.shape[1:]) * math.log(levels), y) - log_q
 
 
-def _below_one(y):
-    # (255 + 0.99999997) / 256 rounds to 1.0 in f32, whose logit is infinite.
-    return jnp.minimum(y, 1 - jnp.finfo(y.dtype).epsneg)
+def _inside_bin(x, u, levels):
+    """(x + u) / levels, kept a few roundings off the bin's edges.
+
+    In f32, 200 + 0.999999 rounds to 201, and 255 + 0.999999 to 256, whose logit is infinite.
+    """
+    y = (x + u) / levels
+    margin = 4 * jnp.finfo(y.dtype).eps
+    return jnp.clip(y, x / levels * (1 + margin), (x + 1) / levels * (1 - margin))
 
 
 def quantize(y, levels: int = 256):

@@ -34,7 +34,12 @@ def glow(
       mixing: `invertible_1x1()` by default; `shuffle()` for fixed random permutations.
       remat: recompute each step's inside in the backward pass, see `repeat`.
       reversible: recompute each step's input by inversion, see `repeat`.
+
+    Raises:
+      ValueError: levels < 1 or depth < 1; in `init` and `forward`, a side that does not halve.
     """
+    if levels < 1:
+        raise ValueError(f"glow: levels {levels}; expected at least 1")
     conditioner = partial(ConvNet, width=width)
     step = chain(
         actnorm(), mixing or invertible_1x1(), coupling(conditioner, transform or affine())

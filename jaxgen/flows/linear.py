@@ -20,6 +20,11 @@ def _positions(x):
     return math.prod(x.shape[1:-1])
 
 
+def _init_dtype(x):
+    """Parameters are at least f32, as those of the networks are."""
+    return jnp.promote_types(x.dtype, jnp.float32)
+
+
 def actnorm(eps: float = 1e-3) -> Bijector:
     """Activation normalisation: z = (x + shift) * exp(log_scale), per channel.
 
@@ -34,6 +39,7 @@ def actnorm(eps: float = 1e-3) -> Bijector:
 
     def init(key, x, context=None):
         del key, context
+        x = x.astype(_init_dtype(x))
         axes = tuple(range(x.ndim - 1))
         mean, std = jnp.mean(x, axes), jnp.std(x, axes)
         return {"shift": -mean, "log_scale": -jnp.log(std + eps)}
@@ -67,7 +73,7 @@ def scaling() -> Bijector:
 
     def init(key, x, context=None):
         del key, context
-        return {"log_scale": jnp.zeros(x.shape[-1], x.dtype)}
+        return {"log_scale": jnp.zeros(x.shape[-1], _init_dtype(x))}
 
     def forward(params, x, context=None):
         del context
@@ -104,7 +110,7 @@ def invertible_1x1() -> Bijector:
             "upper": jnp.triu(upper, 1),
             "log_s": jnp.log(jnp.abs(s)),
         }
-        return jax.tree.map(lambda leaf: leaf.astype(x.dtype), params)
+        return jax.tree.map(lambda leaf: leaf.astype(_init_dtype(x)), params)
 
     def factors(params):
         diagonal = jax.lax.stop_gradient(params["sign"].value) * jnp.exp(params["log_s"])
@@ -147,7 +153,7 @@ def shuffle() -> Bijector:
     def init(key, x, context=None):
         del context
         order = jax.random.permutation(key, x.shape[-1])
-        return {"permutation": Fixed(jnp.eye(x.shape[-1], dtype=x.dtype)[order])}
+        return {"permutation": Fixed(jnp.eye(x.shape[-1], dtype=_init_dtype(x))[order])}
 
     def forward(params, x, context=None):
         del context
@@ -169,17 +175,21 @@ def permutation(order) -> Bijector:
       order: integers [C], a permutation of 0..C-1, known before tracing.
 
     Raises:
-      ValueError: `order` is no permutation of 0..C-1.
+      ValueError: `order` is no permutation of 0..C-1, or x has another number of channels.
     """
     order = np.asarray(order)
     if order.ndim != 1 or sorted(order.tolist()) != list(range(order.size)):
         raise ValueError(f"permutation: order {order.tolist()}; expected each of 0..C-1 once")
-    back = np.argsort(order)
-    return Bijector(
-        lambda key, x, context=None: (),
-        lambda params, x, context=None: (jnp.take(x, order, -1), constant_logdet(0, x)),
-        lambda params, z, context=None: (jnp.take(z, back, -1), constant_logdet(0, z)),
-    )
+
+    def take(indices):
+        def apply(params, x, context=None):
+            if x.shape[-1] != order.size:
+                raise ValueError(f"permutation: x {x.shape}; expected {order.size} channels")
+            return jnp.take(x, indices, -1), constant_logdet(0, x)
+
+        return apply
+
+    return Bijector(lambda key, x, context=None: (), take(order), take(np.argsort(order)))
 
 
 def reversal() -> Bijector:

@@ -1,6 +1,9 @@
 """Squeeze and multiscale composition (RealNVP, Dinh et al. 2017, sections 3.6 and 3.7)."""
 
+from collections.abc import Sequence
+
 import jax
+import jax.numpy as jnp
 
 from jaxgen.flows.bijector import Bijector, constant_logdet
 from jaxgen.flows.coupling import halves
@@ -28,6 +31,15 @@ def squeeze() -> Bijector:
     return Bijector(lambda key, x, context=None: (), forward, inverse)
 
 
+def flatten(shape: Sequence[int]) -> Bijector:
+    """Make vectors of examples: [B, *shape] -> [B, prod(shape)]; logdet 0."""
+    return Bijector(
+        lambda key, x, context=None: (),
+        lambda params, x, context=None: (x.reshape(x.shape[0], -1), constant_logdet(0, x)),
+        lambda params, z, context=None: (z.reshape(-1, *shape), constant_logdet(0, z)),
+    )
+
+
 def multiscale(*levels: Bijector) -> Bijector:
     """Run levels one after the other, setting half of the channels aside in between.
 
@@ -37,7 +49,12 @@ def multiscale(*levels: Bijector) -> Bijector:
     z is the tuple (z_1, ..., z_L) of every level's latents: nothing is drawn anew, so that
     inverse(forward(x)) = x exactly. A level that ends in an affine `coupling` over `halves()` makes
     the factored half's prior a Gaussian conditional on the half that is kept.
+
+    Raises:
+      ValueError: no level is given; or, in `inverse`, z is not a tuple of one latent per level.
     """
+    if not levels:
+        raise ValueError("multiscale: no levels; expected at least one")
     cut = halves()
 
     def init(key, x, context=None):
@@ -58,6 +75,11 @@ def multiscale(*levels: Bijector) -> Bijector:
         return (*latents, x), total
 
     def inverse(params, z, context=None):
+        if not isinstance(z, tuple) or len(z) != len(levels):
+            raise ValueError(
+                f"multiscale: z {jax.tree.map(jnp.shape, z)}; expected a tuple of {len(levels)} "
+                "latents, one per level"
+            )
         *latents, x = z
         total = 0.0
         for i in reversed(range(len(levels))):

@@ -79,7 +79,12 @@ def realnvp(
       transform: `affine()` by default.
       remat: recompute each step's inside in the backward pass, see `repeat`.
       reversible: recompute each step's input by inversion, see `repeat`.
+
+    Raises:
+      ValueError: levels < 1 or depth < 1; in `init` and `forward`, a side that does not halve.
     """
+    if levels < 1:
+        raise ValueError(f"realnvp: levels {levels}; expected at least 1")
     transform = transform or affine()
     conditioner = partial(ResNet, width=width, blocks=blocks)
 

@@ -68,6 +68,10 @@ def rational_quadratic_spline(
         width, height = at(xs, 1) - x0, at(zs, 1) - z0
         return x0, z0, width, height, at(slopes, 0), at(slopes, 1)
 
+    def unit(t):
+        # Only rounding takes t out of [0, 1]; a clip's own gradient would be 1/2 at every knot.
+        return t + jax.lax.stop_gradient(jnp.clip(t, 0, 1) - t)
+
     def log_slope(t, s, d0, d1):
         u = t * (1 - t)
         numerator = d1 * t**2 + 2 * s * u + d0 * (1 - t) ** 2
@@ -82,7 +86,7 @@ def rational_quadratic_spline(
         clipped = jnp.clip(x.astype(jnp.promote_types(x.dtype, jnp.float32)), -bound, bound)
         x0, z0, width, height, d0, d1 = bin_of(raw, x, clipped, inverted=False)
         s = height / width
-        t = jnp.clip((clipped - x0) / width, 0, 1)
+        t = unit((clipped - x0) / width)
         u = t * (1 - t)
         z = z0 + height * (s * t**2 + d0 * u) / (s + (d0 + d1 - 2 * s) * u)
         return outside_is_identity(x, z, log_slope(t, s, d0, d1))
@@ -98,7 +102,7 @@ def rational_quadratic_spline(
         c = -s * y
         # The root in the form that does not cancel; b^2 - 4ac >= 0 but for rounding.
         root = jnp.sqrt(jnp.maximum(b**2 - 4 * a * c, jnp.finfo(b.dtype).tiny))
-        t = jnp.clip(2 * c / (-b - root), 0, 1)
+        t = unit(2 * c / (-b - root))
         return outside_is_identity(z, x0 + t * width, -log_slope(t, s, d0, d1))
 
     return Transform(3 * bins - 1, forward, inverse)

@@ -83,7 +83,9 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x, context=None):
-        """[B, H, W, I] -> [B, H, W, features]."""
+        """[B, H, W, I], context or None -> [B, H, W, features], computed in x's dtype."""
+        if self.size not in (1, 3):
+            raise ValueError(f"Conv: size {self.size}; expected 1 or 3")
         x = join(x, context)
         start = nn.initializers.zeros if self.zero else nn.initializers.he_normal()
         shape = (self.size, self.size, x.shape[-1], self.features)

@@ -23,7 +23,7 @@ def join(x, context):
     """
     if context is None:
         return x
-    if context.ndim == 2 and x.ndim == 4:
+    if context.ndim == 2 and x.ndim == 4 and context.shape[0] == x.shape[0]:
         context = jnp.broadcast_to(context[:, None, None, :], (*x.shape[:3], context.shape[-1]))
     elif context.ndim == 4 and x.ndim == 4 and context.shape[:3] != x.shape[:3]:
         b, h, w, _ = x.shape
@@ -58,9 +58,10 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x, context=None):
-        """[B, D], context [B, K] or None -> [B, features]."""
+        """[B, D], context [B, K] or None -> [B, features], computed in x's dtype."""
         h = join(x, context)
         for width in self.hidden:
-            h = self.activation(nn.Dense(width, kernel_init=nn.initializers.he_normal())(h))
-        h = nn.Dense(self.features, kernel_init=self.last_init)(h)
+            dense = nn.Dense(width, dtype=x.dtype, kernel_init=nn.initializers.he_normal())
+            h = self.activation(dense(h))
+        h = nn.Dense(self.features, dtype=x.dtype, kernel_init=self.last_init)(h)
         return h if self.final is None else self.final(h)

@@ -1,0 +1,1 @@
+"""Benchmarks: one file is one comparison you can run, `python -m benchmarks.NAME`."""

@@ -1,0 +1,1 @@
+"""The plumbing of the experiments: files, flags, devices, clocks. No maths."""

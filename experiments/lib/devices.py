@@ -1,0 +1,99 @@
+"""The machine: one process or many, one mesh over all devices, batches split over it."""
+
+import importlib.util
+import os
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from experiments.lib.errors import UserError
+
+_CLUSTER = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+_LAUNCHERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # processes started by srun, mpirun
+
+
+def start() -> None:
+    """Joins the other processes, where there are any. Call it before anything else of JAX.
+
+    A TPU pod and a Slurm or Open MPI job are recognised; a cluster made by hand sets in every
+    process JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES, JAX_PROCESS_ID.
+
+    Raises:
+      UserError: some of the three variables are set and others not, or have no sense.
+    """
+    if jax.distributed.is_initialized():
+        return
+    given = {name: os.environ[name] for name in _CLUSTER if os.environ.get(name)}
+    if given:
+        address, count, index = _by_hand(given)
+        jax.distributed.initialize(address, count, index)
+    elif any(int(os.environ.get(name, "1")) > 1 for name in _LAUNCHERS):
+        jax.distributed.initialize()
+    elif importlib.util.find_spec("libtpu"):
+        try:
+            jax.distributed.initialize()
+        except ValueError:  # libtpu is installed, but this is no TPU machine
+            return
+
+
+def _by_hand(given: dict[str, str]) -> tuple[str, int, int]:
+    missing = [name for name in _CLUSTER if name not in given]
+    if missing:
+        raise UserError(f"{', '.join(given)} set without {', '.join(missing)}: expected all three")
+    address, count, index = (given[name] for name in _CLUSTER)
+    if not (count.isdecimal() and index.isdecimal() and int(index) < int(count)):
+        raise UserError(
+            f"JAX_PROCESS_ID={index}, JAX_NUM_PROCESSES={count}: expected integers 0 <= id < number"
+        )
+    if not address.rpartition(":")[2].isdecimal():
+        raise UserError(f"JAX_COORDINATOR_ADDRESS={address}: expected host:port of process 0")
+    return address, int(count), int(index)
+
+
+def make_mesh() -> Mesh:
+    """One axis, "data", over all devices of all processes."""
+    # Sorted, so that each process holds one contiguous slice of the batch and the order of the
+    # examples does not depend on the topology. Auto: the compiler places what the code leaves open.
+    order = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Mesh(np.array(order), ("data",), axis_types=(AxisType.Auto,))
+
+
+def split(mesh: Mesh) -> NamedSharding:
+    """Sharding of a batch: its first axis over the devices."""
+    return NamedSharding(mesh, P("data"))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Sharding of the state: a whole copy on every device."""
+    return NamedSharding(mesh, P())
+
+
+def global_batch(mesh: Mesh, local):
+    """Puts a batch on the devices.
+
+    Args:
+      mesh: all devices.
+      local: pytree of numpy arrays [B / processes, ...], this process's slice of the batch.
+
+    Returns:
+      The same pytree of global arrays [B, ...].
+    """
+    sharding = split(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), local)
+
+
+def check_batch(mesh: Mesh, what: str, size: int) -> None:
+    """Makes sure that a batch can be split evenly.
+
+    Args:
+      mesh: all devices.
+      what: the flag, for the message.
+      size: examples in the batch.
+
+    Raises:
+      UserError: the number of devices does not divide it.
+    """
+    if size % mesh.size:
+        raise UserError(f"{what} {size}: expected a multiple of the {mesh.size} devices")

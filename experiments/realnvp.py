@@ -1,0 +1,59 @@
+"""RealNVP: multiscale flow of affine couplings over checkerboards and channels, on images."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from experiments.lib.config import RunConfig, launch
+from experiments.lib.data import load_images
+from experiments.lib.likelihood import adam, maximum_likelihood
+from experiments.lib.loop import train
+from jaxgen import flows
+
+
+@dataclass(frozen=True)
+class Config(RunConfig):
+    """RealNVP's knobs."""
+
+    data: Literal["digits", "mnist", "fashion_mnist", "anime_faces", "cifar10"] = "digits"
+    """Data set."""
+    steps: int = 800
+    """Training steps."""
+    levels: int = 2
+    """Scales; the image's sides must be multiples of 2^levels."""
+    depth: int = 2
+    """Pairs of couplings per stage."""
+    width: int = 32
+    """Channels of the residual networks."""
+    blocks: int = 2
+    """Residual blocks per network."""
+    reversible: bool = True
+    """Recompute activations from the inverse, so that memory does not grow with depth."""
+    learning_rate: float = 2e-3
+    """Peak of the warm-up and cosine schedule."""
+    prior: float = 1500.0
+    """Precision of a Gaussian prior on the weights, in examples; it is decay prior / examples."""
+    init_batch: int = 512
+    """Images that set the first actnorm statistics."""
+
+
+SMOKE = Config(
+    steps=4, batch_size=16, init_batch=32, depth=1, width=8, blocks=1, eval_every=2, log_every=1
+)
+
+
+def main(config: Config) -> dict:
+    """Train RealNVP, draw pictures and return the summary."""
+    data = load_images(config.data, config.data_dir)
+    flow = flows.chain(
+        flows.logit(),
+        flows.realnvp(
+            config.levels, config.depth, config.width, config.blocks, reversible=config.reversible
+        ),
+    )
+    optimizer = adam(config.learning_rate, config.steps, config.prior / len(data.train))
+    method = maximum_likelihood(flow, optimizer, data)
+    return train("realnvp", config, data=data, init_batch=config.init_batch, **method._asdict())
+
+
+if __name__ == "__main__":
+    launch(main, Config)

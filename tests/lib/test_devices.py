@@ -1,0 +1,113 @@
+"""One process or many: the same global batch, the same numbers, one common stop."""
+
+import json
+import signal
+import socket
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.lib import devices
+from experiments.lib.errors import UserError
+
+_FOUR = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+
+
+def test_the_mesh_has_every_device_in_order():
+    mesh = devices.make_mesh()
+    assert mesh.axis_names == ("data",)
+    assert list(mesh.devices) == jax.devices()
+
+
+def test_a_batch_is_split_over_the_devices():
+    mesh = devices.make_mesh()
+    batch = devices.global_batch(mesh, {"image": np.arange(16, dtype=np.uint8)})["image"]
+    assert [shard.data.tolist() for shard in batch.addressable_shards] == [
+        [2 * i, 2 * i + 1] for i in range(8)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"JAX_PROCESS_ID": "0"}, "JAX_PROCESS_ID set without JAX_COORDINATOR_ADDRESS, JAX_NUM_PR"),
+        (
+            {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "2"},
+            "JAX_PROCESS_ID=2, JAX_NUM_PROCESSES=2: expected integers 0 <= id < number",
+        ),
+        (
+            {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "x", "JAX_PROCESS_ID": "0"},
+            "JAX_PROCESS_ID=0, JAX_NUM_PROCESSES=x: expected integers",
+        ),
+        (
+            {"JAX_COORDINATOR_ADDRESS": "a", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "0"},
+            "JAX_COORDINATOR_ADDRESS=a: expected host:port",
+        ),
+    ],
+)
+def test_a_cluster_that_is_half_described(monkeypatch, environment, message):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=message):
+        devices.start()
+
+
+def _by_hand(port, index):
+    return {
+        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+        "JAX_NUM_PROCESSES": "2",
+        "JAX_PROCESS_ID": str(index),
+    }
+
+
+def _by_slurm(port, index):
+    return {
+        "SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NTASKS": "2",
+        "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": str(index), "SLURM_LOCALID": str(index),
+        "JAX_COORDINATOR_PORT": str(port),
+    }  # fmt: skip
+
+
+def _start_two(start, cluster, *flags):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return [start(*flags, **_FOUR, **cluster(port, index)) for index in range(2)]
+
+
+def _finish(programs):
+    said = [program.communicate() for program in programs]
+    assert [program.returncode for program in programs] == [0, 0], said
+    return said
+
+
+@pytest.mark.parametrize("cluster", [_by_hand, _by_slurm])
+def test_two_processes_compute_what_one_does(whole, start, outcome, tmp_path, cluster):
+    said = _finish(_start_two(start, cluster, "--workdir", tmp_path / "run"))
+    assert "8 x cpu" in said[0][0]
+    assert "toy" not in said[1][0]  # only the first process speaks
+    lines, others = outcome(tmp_path / "run")[0], outcome(whole)[0]
+    assert [line.keys() for line in lines] == [line.keys() for line in others]
+    for line, other in zip(lines, others, strict=True):
+        np.testing.assert_allclose(list(line.values()), list(other.values()), rtol=1e-5)
+
+
+def test_two_processes_stop_after_the_same_step(start, outcome, tmp_path):
+    folder = tmp_path / "run"
+    flags = ("--workdir", folder, "--steps", 1500, "--eval-every", 0, "--checkpoint-every", 0)
+    programs = _start_two(start, _by_hand, *flags)
+    while not (folder / "metrics.jsonl").exists() or not (folder / "metrics.jsonl").read_text():
+        assert all(program.poll() is None for program in programs)
+        time.sleep(0.01)
+    programs[1].send_signal(signal.SIGTERM)  # one is told, both stop
+    assert "stopped; the same command continues" in _finish(programs)[0][0]
+    (checkpoint,) = (folder / "checkpoints").iterdir()
+    assert 0 < int(checkpoint.name) < 1500
+    short = ("--steps", int(checkpoint.name) + 30)
+    said = _finish(_start_two(start, _by_hand, *flags, *short))
+    assert f"continuing after step {checkpoint.name}" in said[0][0]
+    steps = [line["step"] for line in outcome(folder)[0] if "train/loss" in line]
+    assert steps == list(range(1, int(checkpoint.name) + 31))
+    assert json.loads((folder / "summary.json").read_text())["device"] == "8 x cpu"

@@ -1,0 +1,203 @@
+"""The loop: the same numbers however it is stopped, split or repeated."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import threading
+import time
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType, Mesh
+
+from experiments.lib import devices
+from experiments.lib.data import Arrays, load_images
+from experiments.lib.errors import DivergedError, UserError
+
+
+def _steps_logged(folder) -> list[int]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["step"] for line in lines if "train/loss" in json.loads(line)]
+
+
+def test_a_run_learns_and_leaves_what_it_promises(toy, whole, outcome):
+    lines, metrics, _ = outcome(whole)
+    assert [line["step"] for line in lines if "test/nll" in line] == [20, 40, 60]
+    assert _steps_logged(whole) == list(range(1, 61))
+    losses = [line["train/loss"] for line in lines if "train/loss" in line]
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+    noise = [line["train/noise"] for line in lines if "train/noise" in line]
+    assert len({*noise}) == 60  # every step has a key of its own
+    assert lines[-1]["test/nll"] == metrics["nll"]
+    assert sorted(p.name for p in (whole / "pictures").iterdir()) == [
+        f"digits-00000{step}.png" for step in (20, 40, 60)
+    ]
+    assert sorted(p.name for p in (whole / "checkpoints").iterdir()) == ["40", "50", "60"]
+    summary = json.loads((whole / "summary.json").read_text())
+    assert summary["experiment"] == "toy"
+    assert summary["steps"] == 60
+    assert summary["config"]["rate"] == 0.1
+    assert summary["versions"]["jax"] == jax.__version__
+
+
+def test_the_test_metric_is_the_mean_over_every_test_example_once(toy, tmp_path):
+    # 360 test images are no multiple of 32: the filled-up examples must not count.
+    images = load_images("digits")
+    ones = Arrays({**images.test.columns, "label": np.ones(360, np.int32)})
+    ones.columns["label"][-1] = 0  # and the last one, the one that is repeated, differs
+    config = toy.Config(workdir=str(tmp_path / "run"), steps=1, rate=0.0)
+    metrics = toy.main(config, images._replace(test=ones))["metrics"]
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 0), 0)
+    weights = 0.1 * jax.random.normal(key, (64, 10))
+    logits = ones.columns["image"].reshape(360, 64) / 17 @ np.asarray(weights, np.float64)
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    expected = -log_p[np.arange(360), ones.columns["label"]].mean()
+    np.testing.assert_allclose(metrics["nll"], expected, rtol=1e-6)
+
+
+def test_stopped_and_continued_is_the_same_run(toy, whole, outcome, tmp_path, capsys):
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    folder = tmp_path / "run"
+    with pytest.raises(SystemExit) as stopped:
+        toy.main(toy.Config(workdir=str(folder), stop_at=20))
+    assert stopped.value.code == 0
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+    assert "the same command continues" in capsys.readouterr().out
+    assert not (folder / "summary.json").exists()
+    stopped_at = max(int(path.name) for path in (folder / "checkpoints").iterdir())
+    assert 20 <= stopped_at <= 22
+    _forget_flag(folder, "stop_at")
+    toy.TRACES.clear()
+    toy.main(toy.Config(workdir=str(folder)))
+    assert outcome(folder) == outcome(whole)
+    assert toy.TRACES["step"] == 1
+    assert toy.TRACES["evaluate"] == 1
+
+
+def _forget_flag(folder, name):
+    config = json.loads((folder / "config.json").read_text())
+    config["config"][name] = -1
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_control_c_stops_in_the_same_way(toy, tmp_path):
+    folder = tmp_path / "run"
+
+    def interrupt():
+        while not (folder / "metrics.jsonl").exists() or len(_steps_logged(folder)) < 5:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(SystemExit) as stopped:
+        toy.main(toy.Config(workdir=str(folder), steps=5000, eval_every=0))
+    thread.join()
+    assert stopped.value.code == 0
+    done = max(int(path.name) for path in (folder / "checkpoints").iterdir())
+    assert _steps_logged(folder) == list(range(1, done + 1))
+
+
+def test_more_steps_continue_a_finished_run(toy, whole, outcome, tmp_path, capsys):
+    folder = tmp_path / "run"
+    toy.main(toy.Config(workdir=str(folder), steps=20, log_every=7))
+    capsys.readouterr()
+    again = toy.main(toy.Config(workdir=str(folder), steps=20))
+    assert "finished before" in capsys.readouterr().out
+    assert again["steps"] == 20
+    toy.main(toy.Config(workdir=str(folder)))
+    assert outcome(folder)[1:] == outcome(whole)[1:]
+    with pytest.raises(UserError, match="--steps 30: the run has done 60"):
+        toy.main(toy.Config(workdir=str(folder), steps=30))
+
+
+def test_killed_after_the_last_checkpoint_finishes(toy, whole, outcome, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    (folder / "summary.json").unlink()
+    toy.main(toy.Config(workdir=str(folder)))
+    assert outcome(folder) == outcome(whole)
+
+
+def test_killed_at_random_is_the_same_run(toy, start, outcome, tmp_path):
+    toy.main(toy.Config(workdir=str(tmp_path / "whole"), steps=300, eval_every=100))
+    folder = tmp_path / "killed"
+    flags = ("--workdir", folder, "--steps", 300, "--eval-every", 100)
+    reached = 0
+    for _ in range(2):
+        program = start(*flags)
+        reached += random.randint(20, 120)  # another place every time
+        while program.poll() is None and not _has_logged(folder, reached):
+            time.sleep(0.005)
+        program.send_signal(signal.SIGKILL)
+        assert program.wait() == -signal.SIGKILL, program.stderr.read()
+        program.communicate()
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 299, "train/lo')  # a line that a kill cut
+    program = start(*flags)
+    printed, errors = program.communicate()
+    assert program.returncode == 0, errors
+    assert "continuing after step" in printed
+    assert outcome(folder) == outcome(tmp_path / "whole")
+
+
+def _has_logged(folder, step) -> bool:
+    path = folder / "metrics.jsonl"
+    return path.exists() and f'{{"step": {step}, ' in path.read_text()
+
+
+def test_one_device_computes_what_eight_do(toy, whole, outcome, tmp_path, monkeypatch):
+    one = Mesh(np.array(jax.devices()[:1]), ("data",), axis_types=(AxisType.Auto,))
+    monkeypatch.setattr(devices, "make_mesh", lambda: one)
+    toy.main(toy.Config(workdir=str(tmp_path / "run")))
+    _assert_close(outcome(tmp_path / "run")[0], outcome(whole)[0])
+
+
+def _assert_close(lines, others):
+    assert [line.keys() for line in lines] == [line.keys() for line in others]
+    for line, other in zip(lines, others, strict=True):
+        np.testing.assert_allclose(list(line.values()), list(other.values()), rtol=1e-5)
+
+
+def test_many_seeds_are_many_runs(toy, tmp_path):
+    # On equal examples the order does not matter, and only it depends on config.seed alone.
+    images = load_images("digits")
+    train = Arrays({name: column[:1] for name, column in images.train.columns.items()})
+    images = images._replace(train=train)
+    toy.TRACES.clear()
+    three = toy.main(toy.Config(workdir=str(tmp_path / "three"), seed=5, seeds=3), images)
+    assert toy.TRACES["step"] == 1
+    ones = [
+        toy.main(toy.Config(workdir=str(tmp_path / f"{seed}"), seed=seed), images)["metrics"]
+        for seed in (5, 6, 7)
+    ]
+    for name in ("nll", "accuracy", "noise"):
+        values = [one[name] for one in ones]
+        np.testing.assert_allclose(three["metrics"][name], np.mean(values), rtol=1e-5)
+        np.testing.assert_allclose(three["metrics"][f"{name}_std"], np.std(values), rtol=1e-4)
+    assert np.std([one["nll"] for one in ones]) > 0
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ({"explode_at": 34}, "step 34: not finite: loss; the last good checkpoint: 30"),
+        ({"spoil_at": 34}, r"step 40: .* state: \['half'\] .*; the last good checkpoint: 30"),
+        ({"explode_at": 3}, "step 3: not finite: loss; the last good checkpoint: no step yet"),
+    ],
+)
+def test_numbers_that_are_not_finite_stop_the_run(toy, tmp_path, flag, message):
+    with pytest.raises(DivergedError, match=message):
+        toy.main(toy.Config(workdir=str(tmp_path / "run"), **flag))
+    kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == ([] if flag == {"explode_at": 3} else ["10", "20", "30"])
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+
+def test_a_batch_that_does_not_fit_the_devices_is_refused(toy, tmp_path):
+    with pytest.raises(UserError, match="--batch-size 30: expected a multiple of the 8 devices"):
+        toy.main(toy.Config(workdir=str(tmp_path / "run"), batch_size=30))
+    assert not list((tmp_path / "run").iterdir())

@@ -1,0 +1,100 @@
+"""The folder of a run: nothing of another run, and nothing foreign, is touched."""
+
+import json
+import pathlib
+
+import pytest
+
+from experiments.lib import workdir
+from experiments.lib.config import RunConfig
+from experiments.lib.errors import UserError
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A folder that holds a run with the default flags."""
+    workdir.write_json(tmp_path / "config.json", workdir.settings("nice", RunConfig()))
+    return tmp_path
+
+
+def _contents(folder: pathlib.Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_default_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert workdir.claim("nice", RunConfig(data="mnist")) == pathlib.Path("runs/nice-mnist")
+    assert (tmp_path / "runs" / "nice-mnist").is_dir()
+
+
+def test_the_same_run_may_go_on(run):
+    free = RunConfig(
+        workdir=str(run), steps=7, log_every=3, eval_every=4, checkpoint_every=5, data_dir="moved"
+    )
+    assert workdir.claim("nice", free) == run
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "message"),
+    [
+        ("glow", {}, "holds a run of nice; expected one of glow or an empty folder"),
+        ("nice", {"batch_size": 8}, r"other flags \(--batch-size 64 there and 8 here\)"),
+        ("nice", {"seed": 1, "data": "x"}, "--seed 0 there and 1 here, --data digits there and x h"),
+    ],
+)
+def test_another_run_is_refused(run, name, changed, message):
+    before = _contents(run)
+    with pytest.raises(UserError, match=message):
+        workdir.claim(name, RunConfig(workdir=str(run), **changed))
+    assert _contents(run) == before
+
+
+def test_a_knob_that_is_new_or_gone_is_named(run):
+    settings = json.loads((run / "config.json").read_text())
+    del settings["config"]["seeds"]
+    settings["config"]["width"] = 3
+    workdir.write_json(run / "config.json", settings)
+    with pytest.raises(UserError, match="--width 3 there and unset here, --seeds unset there and 1"):
+        workdir.claim("nice", RunConfig(workdir=str(run)))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("thesis.tex", "years", "holds files of no run; expected an empty folder"),
+        ("config.json", '{"model": "gpt"}', "holds files of no run"),
+        ("config.json", '{"experiment": "ni', "config.json: not JSON"),
+        ("config.json", "[1, 2]", "config.json: expected a JSON object"),
+    ],
+)
+def test_a_foreign_folder_is_refused(tmp_path, file, content, message):
+    (tmp_path / file).write_text(content)
+    with pytest.raises(UserError, match=message):
+        workdir.claim("nice", RunConfig(workdir=str(tmp_path)))
+    assert _contents(tmp_path) == {str(tmp_path / file): content.encode()}
+
+
+def test_a_folder_that_cannot_be(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--workdir .*/file: File exists; expected a folder"):
+        workdir.claim("nice", RunConfig(workdir=str(tmp_path / "file")))
+    # The tests may run as root, who may write everywhere.
+    monkeypatch.setattr(workdir.os, "access", lambda path, mode: False)
+    with pytest.raises(UserError, match="no permission to write"):
+        workdir.claim("nice", RunConfig(workdir=str(tmp_path / "new")))
+
+
+def test_a_write_that_breaks_off_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "summary.json"
+    workdir.write_json(path, {"a": 1})
+
+    def fail(*args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(workdir.os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        workdir.write_json(path, {"a": 2})
+    assert workdir.read_json(path) == {"a": 1}
+    # What is left over of it does not make the folder foreign.
+    path.unlink()
+    assert workdir.claim("nice", RunConfig(workdir=str(tmp_path))) == tmp_path
