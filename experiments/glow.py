@@ -16,7 +16,7 @@ class Config(RunConfig):
 
     data: Literal["digits", "mnist", "fashion_mnist", "anime_faces", "cifar10"] = "digits"
     """Data set."""
-    steps: int = 1000
+    steps: int = 800
     """Training steps."""
     levels: int = 2
     """Scales; the image's sides must be multiples of 2^levels."""
@@ -32,7 +32,7 @@ class Config(RunConfig):
     """Recompute activations from the inverse, so that memory does not grow with depth."""
     learning_rate: float = 2e-3
     """Peak of the warm-up and cosine schedule."""
-    prior: float = 1500.0
+    prior: float = 3000.0
     """Precision of a Gaussian prior on the weights, in examples; it is decay prior / examples."""
     init_batch: int = 512
     """Images that set the first actnorm statistics."""

@@ -18,23 +18,25 @@ class Config(RunConfig):
 
     data: Literal["digits", "mnist", "fashion_mnist", "anime_faces", "cifar10"] = "digits"
     """Data set."""
-    steps: int = 2000
+    steps: int = 3000
     """Training steps."""
     couplings: int = 4
     """Coupling layers."""
-    width: int = 1000
+    width: int = 256
     """Units of each hidden layer."""
-    layers: int = 5
+    layers: int = 3
     """Hidden layers of each coupling."""
     post_recipe: bool = False
     """Train as the post does, on x / 255 - 0.01 u, and report its log-density too (no bound)."""
     learning_rate: float = 1e-3
     """Peak of the warm-up and cosine schedule."""
-    prior: float = 1500.0
+    prior: float = 3000.0
     """Precision of a Gaussian prior on the weights, in examples; it is decay prior / examples."""
+    init_batch: int = 512
+    """Images that set the first scales."""
 
 
-SMOKE = Config(steps=4, batch_size=16, width=8, layers=1, eval_every=2, log_every=1)
+SMOKE = Config(steps=4, batch_size=16, init_batch=32, width=8, layers=1, eval_every=2, log_every=1)
 
 
 def main(config: Config) -> dict:
@@ -47,7 +49,7 @@ def main(config: Config) -> dict:
     method = maximum_likelihood(flow, optimizer, data)
     if config.post_recipe:
         method = post_recipe(flow, optimizer, data)
-    return train("nice", config, data=data, **method._asdict())
+    return train("nice", config, data=data, init_batch=config.init_batch, **method._asdict())
 
 
 def post_recipe(flow, optimizer, data):

@@ -6,6 +6,7 @@ import os
 import pathlib
 import shutil
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +73,7 @@ class Checkpoints:
         """Steps done in the newest checkpoint, or None."""
         return self._manager.latest_step()
 
-    def restore(self, like) -> tuple[int, object, float] | None:
+    def restore(self, like) -> tuple[int, Any, float] | None:
         """Reads the newest checkpoint that is whole; sets damaged newer ones aside, and says so.
 
         Args:

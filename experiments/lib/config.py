@@ -1,6 +1,7 @@
 """The knobs every experiment has, and the way from the command line to `main`."""
 
 import contextlib
+import errno
 import io
 import itertools
 import sys
@@ -77,8 +78,16 @@ def launch(main: Callable[[C], object], config_type: type[C]) -> None:
         devices.start()
         main(config)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end(str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _end("no space left on the disk; with more of it the same command continues the run")
+
+
+def _end(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _parse(config_type: type[C], description: str | None) -> C:

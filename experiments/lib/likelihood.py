@@ -32,13 +32,21 @@ class Method(NamedTuple):
 
 
 def adam(learning_rate: float, steps: int, weight_decay: float) -> optax.GradientTransformation:
-    """Adam with a short warm-up, a cosine to zero over `steps`, and clipping against spikes."""
+    """Adam with a short warm-up, a cosine to zero over `steps`, and clipping against spikes.
+
+    Only the kernels of the conditioners decay: pulling actnorm's or a 1x1 convolution's scales
+    towards one would undo what they learn from the data.
+    """
+
+    def kernels(params):
+        return jax.tree.map_with_path(lambda path, _: "kernel" in str(path[-1]), params)
+
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, learning_rate, warmup_steps=max(1, steps // 20), decay_steps=max(2, steps)
     )
     return optax.chain(
         optax.clip_by_global_norm(100.0),
-        optax.adamw(schedule, weight_decay=weight_decay, mask=flows.trainable),
+        optax.adamw(schedule, weight_decay=weight_decay, mask=kernels),
     )
 
 

@@ -49,11 +49,11 @@ def train(
     Args:
       name: of the experiment.
       config: its knobs.
-      init: (key, batch) -> state, a pytree of arrays.
+      init: (key, batch) -> state, a pytree of arrays; an infinite number in it is a fault.
       step: (state, batch, key) -> (state, {name: scalar}); compiled, consumes the state.
       evaluate: (state, batch, key) -> {name: [B]}; averaged over the test split.
       data: the images.
-      pictures: (state, batch, key) -> {name: [H, W, C] in [0, 1]}, given the first 64 test examples.
+      pictures: (state, batch, key) -> {name: [H, W, C] in [0, 1]}; gets the first 64 test images.
       init_batch: examples in the batch that `init` gets; 0: as in a step.
 
     Returns:
@@ -74,7 +74,7 @@ def train(
     devices.check_batch(mesh, "--batch-size", config.batch_size)
     devices.check_batch(mesh, "init_batch", init_batch)
     multihost_utils.sync_global_devices("every process has seen the folder as it was")
-    if jax.process_index() == 0:
+    if jax.process_index() == 0 and not (folder / "config.json").exists():
         workdir.write_json(folder / "config.json", workdir.settings(name, config))
     programs = compile_method(config, mesh, init, step, evaluate)
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:

@@ -37,7 +37,8 @@ def compile_method(config: RunConfig, mesh: Mesh, init, step, evaluate) -> Progr
 
     Raises:
       TypeError: at the first call, if `step` does not return a state like the one it was given.
-      ValueError: at the first call, if `evaluate` does not return one number per example.
+      ValueError: at the first call, if a metric of `step` is no scalar, or `evaluate` does not
+        return one number per example.
     """
 
     def begin(seed, batch):
@@ -47,6 +48,9 @@ def compile_method(config: RunConfig, mesh: Mesh, init, step, evaluate) -> Progr
         new, metrics = step(state, batch, _key(seed, _STEP, number))
         new = _strong(new)
         _check_same_form(state, new)
+        for name, value in metrics.items():
+            if jnp.shape(value):
+                raise ValueError(f"step: {name} is {jnp.shape(value)}; expected a scalar")
         return new, metrics
 
     def measure(seed, state, batch, number):

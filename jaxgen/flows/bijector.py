@@ -169,7 +169,7 @@ def repeat(
             z, logdet = layer(p, x, context)
             return (z, total + logdet), None
 
-        return jax.lax.scan(body, (x, constant_logdet(0, x)), params)[0]
+        return jax.lax.scan(body, (x, constant_logdet(0, x)), params, length=depth)[0]
 
     def inverse(params, z, context=None):
         def body(carry, p):
@@ -177,7 +177,8 @@ def repeat(
             x, logdet = bijector.inverse(p, z, context)
             return (x, total + logdet), None
 
-        return jax.lax.scan(body, (z, constant_logdet(0, z)), params, reverse=True)[0]
+        start = (z, constant_logdet(0, z))
+        return jax.lax.scan(body, start, params, length=depth, reverse=True)[0]
 
     def scan_backward(params, z, context, cotangents):
         g, g_logdet = cotangents
@@ -188,7 +189,7 @@ def repeat(
             return (x, g, jax.tree.map(jnp.add, g_context, g_c)), g_p
 
         start = (z, g, jax.tree.map(jnp.zeros_like, context))
-        (x, g, g_context), g_params = jax.lax.scan(body, start, params, reverse=True)
+        (x, g, g_context), g_params = jax.lax.scan(body, start, params, length=depth, reverse=True)
         return x, (g_params, g, g_context)
 
     if not reversible:

@@ -64,16 +64,22 @@ def _over(v, x):
     return v.astype(x.dtype).reshape((1,) * (x.ndim - 1) + v.shape)
 
 
-def scaling() -> Bijector:
-    """Diagonal scaling without shift: z = x * exp(log_scale), starting at the identity.
+def scaling(eps: float = 1e-3) -> Bijector:
+    """Diagonal scaling without shift: z = x * exp(log_scale).
 
     The last layer of NICE (Dinh et al. 2014, section 3.3, arXiv 1410.8516), where one factor per
-    dimension decides how much each latent matters.
+    dimension decides how much each latent matters. `init` makes the standard deviation of its batch
+    1, as in `actnorm`: started near the identity, as is usual, gradient steps need thousands of
+    updates to reach the scales of pixels that hardly vary.
+
+    Args:
+      eps: added to the standard deviation, so that a constant dimension is scaled by 1/eps at most.
     """
 
     def init(key, x, context=None):
         del key, context
-        return {"log_scale": jnp.zeros(x.shape[-1], _init_dtype(x))}
+        std = jnp.std(x.astype(_init_dtype(x)), tuple(range(x.ndim - 1)))
+        return {"log_scale": -jnp.log(std + eps)}
 
     def forward(params, x, context=None):
         del context

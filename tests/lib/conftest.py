@@ -16,6 +16,8 @@ _TOY = pathlib.Path(__file__).with_name("toy.py")
 def toy():
     """The module of the toy experiment."""
     spec = importlib.util.spec_from_file_location("toy", _TOY)
+    assert spec
+    assert spec.loader
     module = sys.modules["toy"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -50,7 +50,9 @@ def saved(sharding, tmp_path):
 def _restore(folder, like):
     checkpoints = Checkpoints(folder)
     try:
-        step, state, seconds = checkpoints.restore(like)
+        restored = checkpoints.restore(like)
+        assert restored
+        step, state, seconds = restored
         assert seconds == step / 2
         assert jax.tree.map(lambda x: x.sharding, state) == jax.tree.map(lambda x: x.sharding, like)
         jax.tree.map(np.testing.assert_array_equal, state, _state(step))
@@ -124,7 +126,9 @@ def test_a_damaged_file_is_never_believed(saved, like, sharding, damage, capsys)
 def test_a_damaged_step_can_be_saved_again(saved, like, sharding):
     shutil.rmtree(saved / "5" / "state")
     checkpoints = Checkpoints(saved)
-    assert checkpoints.restore(like)[0] == 4
+    restored = checkpoints.restore(like)
+    assert restored
+    assert restored[0] == 4
     checkpoints.save(5, jax.device_put(_state(5), sharding), seconds=2.5)
     checkpoints.close()
     assert _restore(saved, like) == 5

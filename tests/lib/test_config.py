@@ -1,5 +1,6 @@
 """From the command line to `main`: every fault is one line and exit code 2."""
 
+import errno
 import sys
 
 import pytest
@@ -70,6 +71,16 @@ def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch):
 
     with pytest.raises(ZeroDivisionError):
         _launch(monkeypatch, main, RunConfig)
+
+
+def test_a_full_disk_is_one_line(monkeypatch, capsys):
+    def main(config):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(SystemExit) as end:
+        _launch(monkeypatch, main, RunConfig)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("error: no space left on the disk")
 
 
 def test_a_config_made_in_python_is_checked_too():

@@ -109,7 +109,10 @@ def test_npz(tmp_path):
     ("changed", "message"),
     [
         ({"x_test": None}, "holds x_train, y_train, y_test; expected x_train and x_test"),
-        ({"x_train": np.zeros((5, 32, 32, 3))}, r"x_train is float64 \(5, 32, 32, 3\); expected ui"),
+        (
+            {"x_train": np.zeros((5, 32, 32, 3))},
+            r"x_train is float64 \(5, 32, 32, 3\); expected ui",
+        ),
         ({"x_train": np.zeros((5, 28, 28), np.uint8)}, r"x_train is uint8 \(5, 28, 28\); expected"),
         ({"x_test": np.zeros((0, 32, 32, 3), np.uint8)}, "x_test .* N >= 1"),
         ({"y_test": np.zeros(4, np.int64)}, r"y_test is int64 \(4,\); expected 3 integers"),
@@ -129,7 +132,7 @@ def test_npz_not_there_or_cut(tmp_path):
     content = (tmp_path / "cifar10.npz").read_bytes()
     for cut in (0, 100, len(content) // 2, len(content) - 1):
         (tmp_path / "cifar10.npz").write_bytes(content[:cut])
-        with pytest.raises(UserError, match="cifar10.npz: not a whole .npz file"):
+        with pytest.raises(UserError, match=r"cifar10.npz: not a whole .npz file"):
             load_images("cifar10", str(tmp_path))
 
 
@@ -140,7 +143,7 @@ def test_sets_that_are_not_there(tmp_path):
         load_images("mnist", str(tmp_path))
     (tmp_path / "mnist" / "3.0.1.incompleteABC").mkdir(parents=True)
     (tmp_path / "mnist" / "3.0.1.incompleteABC" / "dataset_info.json").write_text("{}")
-    with pytest.raises(UserError, match="no .*dataset_info.json"):
+    with pytest.raises(UserError, match=r"no .*dataset_info.json"):
         load_images("mnist", str(tmp_path))
 
 

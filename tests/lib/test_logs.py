@@ -41,7 +41,9 @@ def test_numbers_are_logged(tmp_path):
     assert _board(tmp_path) == [("train/loss", 1, 1.0), ("train/loss", 2, 0.5)]
 
 
-@pytest.mark.parametrize("tail", ["", '{"step": 5, "tr', '{"step": 5}', "\n\x00\x00", "[5]\n"])
+@pytest.mark.parametrize(
+    "tail", ["", '{"step": 5, "tr', '{"step": 2}', '{"step": 5}', "\n\x00\x00", "[5]\n"]
+)
 def test_what_came_after_the_checkpoint_is_dropped(tmp_path, tail):
     _log(tmp_path, 0, [1, 2, 3, 4])
     with (tmp_path / "metrics.jsonl").open("a") as file:

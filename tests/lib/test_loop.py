@@ -110,8 +110,10 @@ def test_more_steps_continue_a_finished_run(toy, whole, outcome, tmp_path, capsy
     assert again["steps"] == 20
     toy.main(toy.Config(workdir=str(folder)))
     assert outcome(folder)[1:] == outcome(whole)[1:]
+    before = {path: path.read_bytes() for path in folder.rglob("*.json*")}
     with pytest.raises(UserError, match="--steps 30: the run has done 60"):
         toy.main(toy.Config(workdir=str(folder), steps=30))
+    assert {path: path.read_bytes() for path in folder.rglob("*.json*")} == before
 
 
 def test_killed_after_the_last_checkpoint_finishes(toy, whole, outcome, tmp_path):
@@ -125,12 +127,12 @@ def test_killed_after_the_last_checkpoint_finishes(toy, whole, outcome, tmp_path
 def test_killed_at_random_is_the_same_run(toy, start, outcome, tmp_path):
     toy.main(toy.Config(workdir=str(tmp_path / "whole"), steps=300, eval_every=100))
     folder = tmp_path / "killed"
-    flags = ("--workdir", folder, "--steps", 300, "--eval-every", 100)
-    reached = 0
-    for _ in range(2):
+    # It pauses at the tests, so that it cannot get to the end before it is killed.
+    flags = ("--workdir", folder, "--steps", 300, "--eval-every", 100, "--pause", 0.5)
+    for hundreds in (0, 100):
         program = start(*flags)
-        reached += random.randint(20, 120)  # another place every time
-        while program.poll() is None and not _has_logged(folder, reached):
+        last = hundreds + random.randint(20, 95)  # another place every time
+        while program.poll() is None and not _has_logged(folder, last):
             time.sleep(0.005)
         program.send_signal(signal.SIGKILL)
         assert program.wait() == -signal.SIGKILL, program.stderr.read()
@@ -168,17 +170,17 @@ def test_many_seeds_are_many_runs(toy, tmp_path):
     train = Arrays({name: column[:1] for name, column in images.train.columns.items()})
     images = images._replace(train=train)
     toy.TRACES.clear()
-    three = toy.main(toy.Config(workdir=str(tmp_path / "three"), seed=5, seeds=3), images)
+    three = toy.main(toy.Config(workdir=str(tmp_path / "three"), seed=5, seeds=3, steps=20), images)
     assert toy.TRACES["step"] == 1
     ones = [
-        toy.main(toy.Config(workdir=str(tmp_path / f"{seed}"), seed=seed), images)["metrics"]
+        toy.main(toy.Config(workdir=str(tmp_path / f"{seed}"), seed=seed, steps=20), images)
         for seed in (5, 6, 7)
     ]
     for name in ("nll", "accuracy", "noise"):
-        values = [one[name] for one in ones]
+        values = [one["metrics"][name] for one in ones]
         np.testing.assert_allclose(three["metrics"][name], np.mean(values), rtol=1e-5)
         np.testing.assert_allclose(three["metrics"][f"{name}_std"], np.std(values), rtol=1e-4)
-    assert np.std([one["nll"] for one in ones]) > 0
+    assert three["metrics"]["nll_std"] > 0
 
 
 @pytest.mark.parametrize(

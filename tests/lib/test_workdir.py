@@ -39,7 +39,11 @@ def test_the_same_run_may_go_on(run):
     [
         ("glow", {}, "holds a run of nice; expected one of glow or an empty folder"),
         ("nice", {"batch_size": 8}, r"other flags \(--batch-size 64 there and 8 here\)"),
-        ("nice", {"seed": 1, "data": "x"}, "--seed 0 there and 1 here, --data digits there and x h"),
+        (
+            "nice",
+            {"seed": 1, "data": "x"},
+            "--seed 0 there and 1 here, --data digits there and x h",
+        ),
     ],
 )
 def test_another_run_is_refused(run, name, changed, message):
@@ -54,7 +58,9 @@ def test_a_knob_that_is_new_or_gone_is_named(run):
     del settings["config"]["seeds"]
     settings["config"]["width"] = 3
     workdir.write_json(run / "config.json", settings)
-    with pytest.raises(UserError, match="--width 3 there and unset here, --seeds unset there and 1"):
+    with pytest.raises(
+        UserError, match="--width 3 there and unset here, --seeds unset there and 1"
+    ):
         workdir.claim("nice", RunConfig(workdir=str(run)))
 
 
@@ -76,7 +82,7 @@ def test_a_foreign_folder_is_refused(tmp_path, file, content, message):
 
 def test_a_folder_that_cannot_be(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="--workdir .*/file: File exists; expected a folder"):
+    with pytest.raises(UserError, match=r"--workdir .*/file: File exists; expected a folder"):
         workdir.claim("nice", RunConfig(workdir=str(tmp_path / "file")))
     # The tests may run as root, who may write everywhere.
     monkeypatch.setattr(workdir.os, "access", lambda path, mode: False)

@@ -72,7 +72,7 @@ def main(config: Config, data=None) -> dict:
         TRACES["step"] += 1
         noise = 0.01 * jax.random.normal(key, state["weights"].shape)
         loss, slope = jax.value_and_grad(lambda w: nll(w + noise, batch).mean())(state["weights"])
-        count = state["count"] + 1
+        count = state["count"] + jnp.int32(1)
         bad = jnp.where(count == config.spoil_at, jnp.inf, 1)
         new = state | {
             "weights": state["weights"] - config.rate * slope,
