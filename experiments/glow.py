@@ -30,7 +30,9 @@ class Config(RunConfig):
     """Fixed random permutations instead of invertible 1x1 convolutions."""
     reversible: bool = True
     """Recompute activations from the inverse, so that memory does not grow with depth."""
-    learning_rate: float = 2e-3
+    margin: float = 1e-5
+    """Distance that the logit keeps from 0 and 1; dark images want it small."""
+    learning_rate: float = 4e-3
     """Peak of the warm-up and cosine schedule."""
     prior: float = 3000.0
     """Precision of a Gaussian prior on the weights, in examples; it is decay prior / examples."""
@@ -52,7 +54,7 @@ def main(config: Config) -> dict:
         mixing=flows.shuffle() if config.shuffle else flows.invertible_1x1(),
         reversible=config.reversible,
     )
-    flow = flows.chain(flows.logit(), glow)
+    flow = flows.chain(flows.logit(config.margin), glow)
     optimizer = adam(config.learning_rate, config.steps, config.prior / len(data.train))
     method = maximum_likelihood(flow, optimizer, data)
     return train("glow", config, data=data, init_batch=config.init_batch, **method._asdict())

@@ -16,7 +16,7 @@ class Config(RunConfig):
 
     data: Literal["digits", "mnist", "fashion_mnist", "anime_faces", "cifar10"] = "digits"
     """Data set."""
-    steps: int = 500
+    steps: int = 400
     """Training steps."""
     levels: int = 2
     """Scales; the image's sides must be multiples of 2^levels."""
@@ -28,7 +28,9 @@ class Config(RunConfig):
     """Residual blocks per network."""
     reversible: bool = True
     """Recompute activations from the inverse, so that memory does not grow with depth."""
-    learning_rate: float = 2e-3
+    margin: float = 1e-5
+    """Distance that the logit keeps from 0 and 1; dark images want it small."""
+    learning_rate: float = 4e-3
     """Peak of the warm-up and cosine schedule."""
     prior: float = 3000.0
     """Precision of a Gaussian prior on the weights, in examples; it is decay prior / examples."""
@@ -45,7 +47,7 @@ def main(config: Config) -> dict:
     """Train RealNVP, draw pictures and return the summary."""
     data = load_images(config.data, config.data_dir)
     flow = flows.chain(
-        flows.logit(),
+        flows.logit(config.margin),
         flows.realnvp(
             config.levels, config.depth, config.width, config.blocks, reversible=config.reversible
         ),

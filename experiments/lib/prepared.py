@@ -13,6 +13,8 @@ from array_record.python.array_record_module import ArrayRecordReader
 from experiments.lib.data import Images
 from experiments.lib.errors import UserError
 
+_MEMORY = 2**30  # bytes: a set that is smaller once decoded stays in memory
+
 # Said at the first image; a faster decoder is no fault of the run.
 logging.getLogger("absl").addFilter(lambda record: "OpenCV is not installed" not in record.msg)
 
@@ -41,6 +43,32 @@ class Records:
         return batch if np.ndim(index) else {name: column[0] for name, column in batch.items()}
 
 
+class Remembered:
+    """A split in memory as far as it has been read, so that each image is decoded once."""
+
+    def __init__(self, records: Records, shape: tuple[int, int, int]):
+        self._records = records
+        self._known = np.zeros(len(records), bool)
+        self._columns: dict[str, np.ndarray] = {"image": np.zeros((len(records), *shape), np.uint8)}
+        if "label" in records.columns:
+            self._columns["label"] = np.zeros(len(records), np.int32)
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return len(self._records)
+
+    def __getitem__(self, index) -> dict[str, np.ndarray]:
+        """One example, or a batch, decoded."""
+        wanted = np.ravel(index)
+        new = wanted[~self._known[wanted]]
+        if new.size:
+            # Threads may read the same image twice; both write the same bytes.
+            for name, column in self._records[new].items():
+                self._columns[name][new] = column
+            self._known[new] = True
+        return {name: column[index] for name, column in self._columns.items()}
+
+
 def load_prepared(name: str, data_dir: pathlib.Path) -> Images:
     """Opens a prepared set.
 
@@ -67,9 +95,9 @@ def load_prepared(name: str, data_dir: pathlib.Path) -> Images:
         if split not in splits:
             raise UserError(f"{folder}: has splits {', '.join(splits)}; expected train and test")
         _check_shards(splits[split])
-    train, test = (
-        Records(folder, builder.as_data_source(split), columns) for split in ("train", "test")
-    )
+    small = sum(splits[s].num_examples for s in ("train", "test")) * np.prod(shape) <= _MEMORY
+    records = [Records(folder, builder.as_data_source(s), columns) for s in ("train", "test")]
+    train, test = [Remembered(split, shape) for split in records] if small else records
     return Images(name, train, test, shape, levels=256)
 
 

@@ -80,8 +80,10 @@ def sample(
       x of the given shape: continuous values, see `quantize` for pixels.
     """
     base = base or standard_normal()
-    x = jax.ShapeDtypeStruct(tuple(shape), dtype)
-    latents = jax.eval_shape(lambda x: bijector.forward(params, x, context)[0], x)
+    # Nothing is computed here, but in shard_map the stand-in must vary over the mesh as z will.
+    latents = jax.eval_shape(
+        lambda: bijector.forward(params, base.draw(key, tuple(shape), dtype), context)[0]
+    )
     leaves, treedef = jax.tree.flatten(latents)
     temperature = jnp.asarray(temperature, dtype)
 

@@ -26,7 +26,7 @@ def rational_quadratic_spline(
       bins: number of bins, at least 1.
       bound: half-width of the interval, > 0.
       min_bin: least share of the interval that a bin takes; bins * min_bin < 1.
-      min_slope: least slope at a knot, in (0, 1).
+      min_slope: least slope at a knot, and 1 / min_slope the greatest, in (0, 1).
 
     Raises:
       ValueError: an argument is out of its range.
@@ -49,6 +49,7 @@ def rational_quadratic_spline(
         raw = raw.astype(dtype).reshape(*x.shape[:-1], 3 * bins - 1, x.shape[-1])
         raw = jnp.moveaxis(raw, -2, -1)
         slopes = min_slope + jax.nn.softplus(raw[..., 2 * bins :] + slope_offset)
+        slopes = jnp.minimum(slopes, 1 / min_slope)  # their squares must not overflow
         one = jnp.ones_like(raw[..., :1])
         return (
             knots(raw[..., :bins]),
@@ -100,9 +101,9 @@ def rational_quadratic_spline(
         a = height * (s - d0) + y * curve
         b = height * d0 - y * curve
         c = -s * y
-        # The root in the form that does not cancel; b^2 - 4ac >= 0 but for rounding.
+        # b^2 - 4ac >= 0 but for rounding, and of the root's two forms the one that does not cancel.
         root = jnp.sqrt(jnp.maximum(b**2 - 4 * a * c, jnp.finfo(b.dtype).tiny))
-        t = unit(2 * c / (-b - root))
+        t = unit(jnp.where(b < 0, root - b, 2 * c) / jnp.where(b < 0, 2 * a, -b - root))
         return outside_is_identity(z, x0 + t * width, -log_slope(t, s, d0, d1))
 
     return Transform(3 * bins - 1, forward, inverse)

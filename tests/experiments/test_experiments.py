@@ -46,6 +46,7 @@ def interrupt_after(monkeypatch, step):
     monkeypatch.setattr(Logs, "write", write_and_interrupt)
 
 
+@pytest.mark.slow
 def test_runs_resumes_and_does_not_mind_the_devices(module, tmp_path, monkeypatch):
     traces = []
 

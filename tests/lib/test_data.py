@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -246,3 +247,29 @@ def test_the_newest_version_is_read(mnist):
         json.loads((mnist.with_name(version) / "dataset_info.json").read_text())
         (mnist.with_name(version) / "dataset_info.json").write_text("{}")
     assert len(load_images("mnist", str(mnist.parents[1])).test) == 10000
+
+
+def test_a_small_set_is_decoded_once_and_stays_the_same():
+    from experiments.lib.prepared import Remembered  # noqa: PLC0415  needs tensorflow-datasets
+
+    class Disk:
+        columns = ("image", "label")
+        reads: ClassVar[list[int]] = []
+
+        def __len__(self):
+            return 5
+
+        def __getitem__(self, index):
+            self.reads.extend(index.tolist())
+            image = np.ones((len(index), 2, 2, 1), np.uint8) * index[:, None, None, None]
+            return {"image": image.astype(np.uint8), "label": index.astype(np.int32)}
+
+    disk = Disk()
+    split = Remembered(disk, (2, 2, 1))
+    for wanted in ([3, 1], [1, 4, 3], [0, 1]):
+        batch = split[np.array(wanted)]
+        np.testing.assert_array_equal(batch["label"], wanted)
+        np.testing.assert_array_equal(batch["image"][:, 0, 0, 0], wanted)
+    assert disk.reads == [3, 1, 4, 0]
+    assert split[4]["image"].shape == (2, 2, 1)
+    assert split[4]["label"] == 4

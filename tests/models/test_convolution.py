@@ -1,0 +1,114 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen.models import Conv, ConvNet, ResNet, conv3x3, pointwise
+
+
+def xla(x, kernel):
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def normal(shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape))
+
+
+# Fewer channels in than out, as many, more: the two forms.
+@pytest.mark.parametrize(("inputs", "outputs"), [(2, 5), (3, 3), (5, 2)])
+def test_conv3x3_is_a_convolution_with_its_derivatives(inputs, outputs, x64):
+    x, kernel = normal((2, 4, 5, inputs)), normal((3, 3, inputs, outputs), 1)
+    dx, dkernel, dy = normal(x.shape, 2), normal(kernel.shape, 3), normal((2, 4, 5, outputs), 4)
+
+    def numbers(conv):
+        y, tangent = jax.jvp(conv, (x, kernel), (dx, dkernel))
+        _, vjp = jax.vjp(conv, x, kernel)
+        stacked = jnp.stack([kernel, 2 * kernel + 1])
+        return y, tangent, vjp(dy), jax.vmap(conv, (None, 0))(x, stacked)
+
+    jax.tree.map(
+        partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-10),
+        jax.jit(numbers, static_argnums=0)(conv3x3),
+        jax.jit(numbers, static_argnums=0)(xla),
+    )
+
+
+def test_conv3x3_on_an_accelerator_is_xlas_own(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    x, kernel = normal((2, 4, 5, 2)), normal((3, 3, 2, 3), 1)
+    assert "conv_general_dilated" in str(jax.make_jaxpr(conv3x3)(x, kernel))
+    np.testing.assert_allclose(conv3x3(x, kernel), xla(x, kernel), rtol=1e-6)
+
+
+def test_conv3x3_orientation():
+    """A kernel with a one at its top left reads the neighbour above and to the left."""
+    x = jnp.arange(1.0, 7.0).reshape(1, 2, 3, 1)
+    kernel = jnp.zeros((3, 3, 1, 1)).at[0, 0].set(1.0)
+    np.testing.assert_array_equal(conv3x3(x, kernel)[0, :, :, 0], [[0, 0, 0], [0, 1, 2]])
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 4), (2, 3, 5, 4)])
+def test_pointwise_is_a_matrix_product_on_the_last_axis(shape):
+    x, kernel = normal(shape), normal((4, 3), 1)
+    expected = np.einsum("...i,io->...o", x, kernel)
+    np.testing.assert_allclose(pointwise(x, kernel), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_conv_is_linear_in_what_it_says_with_a_bias():
+    x = normal((2, 4, 5, 3)).astype(jnp.float32)
+    for size in (1, 3):
+        layer = Conv(2, size=size)
+        params = layer.init(jax.random.key(0), x)
+        kernel = params["params"]["kernel"]
+        assert kernel.shape == (size, size, 3, 2)
+        params["params"]["bias"] = jnp.array([10.0, 20.0])
+        expected = xla(x, kernel) + jnp.array([10.0, 20.0]).reshape(1, 1, 1, 2)
+        np.testing.assert_allclose(layer.apply(params, x), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "network", [Conv(4, zero=True), ConvNet(4, width=5), ResNet(4, width=5, blocks=2)]
+)
+@pytest.mark.parametrize("context", [None, (2, 3), (2, 4, 6, 3), (2, 8, 12, 2)])
+def test_networks_start_at_zero_and_then_use_every_input(network, context):
+    x = normal((2, 4, 6, 3)).astype(jnp.float32)
+    context = None if context is None else normal(context, 1).astype(jnp.float32)
+    params = network.init(jax.random.key(0), x, context)
+    y = network.apply(params, x, context)
+    assert y.shape == (2, 4, 6, 4)
+    np.testing.assert_array_equal(y, np.zeros(y.shape))
+    rng = np.random.default_rng(2)
+    awake = jax.tree.map(lambda p: p + 0.3 * rng.standard_normal(p.shape, np.float32), params)
+    inputs = jax.grad(lambda inputs: (network.apply(awake, *inputs) ** 2).sum())((x, context))
+    for gradient in jax.tree.leaves(inputs):
+        assert (np.abs(gradient).reshape(2, -1, gradient.shape[-1]).max(1) > 0).all()
+    # A context image is read where it lies: far away it changes nothing.
+    if isinstance(network, Conv) and context is not None and context.ndim == 4:
+        far = network.apply(awake, x, context.at[:, -1, -1].add(1.0)) - network.apply(
+            awake, x, context
+        )
+        assert np.abs(far[:, -1, -1]).max() > 1e-3
+        np.testing.assert_array_equal(far[:, :2], np.zeros_like(far[:, :2]))
+
+
+@pytest.mark.parametrize("network", [Conv(4), ConvNet(4, width=5), ResNet(4, width=5, blocks=1)])
+def test_networks_compute_in_the_dtype_of_their_input(network):
+    x = jnp.ones((1, 2, 2, 3), jnp.bfloat16)
+    params = network.init(jax.random.key(0), x)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(jnp.float32)}
+    assert network.apply(params, x).dtype == jnp.bfloat16
+
+
+def test_resnet_without_blocks_is_two_convolutions():
+    x = normal((1, 3, 3, 2)).astype(jnp.float32)
+    network = ResNet(1, width=4, blocks=0)
+    params = network.init(jax.random.key(0), x)
+    assert sorted(params["params"]) == ["Conv_0", "Conv_1"]
+    params["params"]["Conv_1"]["kernel"] = jnp.ones((3, 3, 4, 1))
+    hidden = np.maximum(xla(x, params["params"]["Conv_0"]["kernel"]), 0)
+    expected = xla(jnp.asarray(hidden), jnp.ones((3, 3, 4, 1)))
+    np.testing.assert_allclose(network.apply(params, x), expected, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,100 @@
+"""What may import what. Arrows only point down: experiments -> experiments.lib -> jaxgen."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+PURE = {"jax", "flax", "optax", "numpy", "jaxgen"}
+HEAVY = (
+    "orbax tensorflow tensorflow_datasets grain tyro matplotlib sklearn tqdm tensorboardX PIL"
+).split()
+
+
+def files(*folders):
+    found = [p.relative_to(ROOT) for f in folders for p in sorted((ROOT / f).rglob("*.py"))]
+    assert found, folders
+    return found
+
+
+def nodes(path):
+    return list(ast.walk(ast.parse((ROOT / path).read_text(), str(path))))
+
+
+def imports(path):
+    """Absolute names of every module that a file imports, wherever in it."""
+    names = set()
+    for node in nodes(path):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = path.parts[: -node.level] if node.level else ()
+            base = ".".join([*package, *([node.module] if node.module else [])])
+            names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    return names
+
+
+def within(name, package):
+    return name == package or name.startswith(package + ".")
+
+
+@pytest.mark.parametrize("path", files("jaxgen"), ids=str)
+def test_jaxgen_imports_the_pure_libraries_alone(path):
+    roots = {name.partition(".")[0] for name in imports(path)}
+    assert roots <= PURE | set(sys.stdlib_module_names)
+    assert not any(within(name, "jax.experimental") for name in imports(path))
+
+
+@pytest.mark.parametrize("path", files("jaxgen/models", "jaxgen/flows"), ids=str)
+def test_models_know_no_other_room_and_flows_only_models(path):
+    allowed = {"models": ["models"], "flows": ["flows", "models"]}[path.parts[1]]
+    rooms = [name for name in imports(path) if within(name, "jaxgen") and name != "jaxgen"]
+    assert all(any(within(name, f"jaxgen.{room}") for room in allowed) for name in rooms)
+
+
+@pytest.mark.parametrize("path", files("experiments"), ids=str)
+def test_experiments_import_downwards(path):
+    names = imports(path)
+    assert not any(within(name, upper) for name in names for upper in ("benchmarks", "tests"))
+    if path.parts[1] == "lib":
+        above = [name for name in names if within(name, "experiments") and name != "experiments"]
+        assert all(within(name, "experiments.lib") for name in above)
+
+
+@pytest.mark.parametrize("path", files("jaxgen", "experiments", "benchmarks"), ids=str)
+def test_no_private_jax_and_no_pickle(path):
+    names = imports(path)
+    assert not any(within(name, "jax._src") or within(name, "jaxlib") for name in names)
+    assert not any(within(n, p) for n in names for p in ("pickle", "cloudpickle", "dill", "joblib"))
+    text = (ROOT / path).read_text()
+    assert "jax._src" not in text
+    assert "allow_pickle=True" not in text
+
+
+def prints(path):
+    return [
+        node.lineno
+        for node in nodes(path)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("print", "breakpoint", "input")
+    ]
+
+
+@pytest.mark.parametrize("path", files("jaxgen", "experiments"), ids=str)
+def test_only_the_plumbing_prints(path):
+    if path.parts[:2] == ("experiments", "lib") or path.name == "__main__.py":
+        pytest.skip("talks to the terminal")
+    assert prints(path) == []
+
+
+@pytest.mark.parametrize("module", ["jaxgen", "jaxgen.flows", "jaxgen.models"])
+def test_importing_the_library_is_light(module):
+    code = f"import sys, {module}; print([m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=ROOT
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
