@@ -130,7 +130,7 @@ def _begin(config, mesh, programs, checkpoints, data, init_batch):
 def _steps(config, mesh, programs, data, start, state, logs, test, save):
     """Trains; returns the last test metrics, or None where it was asked to stop."""
     stream = batches(data.train, config.batch_size, config.seed, start, _processes())
-    stream = _ahead(devices.global_batch(mesh, batch) for batch in stream)
+    stream = ahead(devices.global_batch(mesh, batch) for batch in stream)
     under_way: collections.deque = collections.deque()
     tested = None
     with _stop_requests() as stop_requested:
@@ -174,8 +174,8 @@ def _settle(under_way, config: RunConfig, logs: Logs, remaining: int) -> None:
 def _test(config, mesh, programs: Programs, state, split) -> dict[str, float]:
     """Means over the test split."""
     stream = test_batches(split, config.batch_size, _processes())
-    stream = _ahead(devices.global_batch(mesh, batch) for batch in stream)
-    sums = _ahead(programs.measure(state, batch, np.uint32(i)) for i, batch in enumerate(stream))
+    stream = ahead(devices.global_batch(mesh, batch) for batch in stream)
+    sums = ahead(programs.measure(state, batch, np.uint32(i)) for i, batch in enumerate(stream))
     total: dict = collections.defaultdict(float)
     for part in sums:
         for name, value in jax.device_get(part).items():
@@ -207,7 +207,7 @@ def _processes() -> tuple[int, int]:
     return jax.process_index(), jax.process_count()
 
 
-def _ahead(items: Iterable) -> Iterator:
+def ahead(items: Iterable) -> Iterator:
     """The same items, some of them computed before they are asked for."""
     queue: collections.deque = collections.deque()
     for item in items:

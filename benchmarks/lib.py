@@ -1,0 +1,157 @@
+"""What the benchmarks share: timing in turn, the machine's own speed, rows and tables.
+
+A time says little on a machine that others use too. So the functions that are compared run in
+turn (A, B, C, A, B, C, ...) in one process, the ratio is taken inside each round, where all of
+them met the same machine, and what is reported is the median of these ratios.
+"""
+
+import concurrent.futures
+import importlib.metadata
+import json
+import multiprocessing
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def in_turn(functions: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Times functions one after the other, over and over.
+
+    Args:
+      functions: name -> function of no arguments, which returns when its work is done.
+      rounds: how often each is timed, after two calls that are not (the first compiles).
+
+    Returns:
+      name -> seconds in each round.
+    """
+    for function in [*functions.values()] * 2:
+        function()
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, function in functions.items():
+            times[name].append(seconds(function))
+    return times
+
+
+def seconds(function: Callable[[], Any]) -> float:
+    """Seconds that one call takes."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def ratio(times: list[float], reference: list[float]) -> dict[str, float]:
+    """Median over the rounds of times / reference, and the quartiles, which show the noise."""
+    ratios = [a / b for a, b in zip(times, reference, strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return {"ratio": middle, "ratio_low": low, "ratio_high": high}
+
+
+def matmul(size: int = 2048) -> tuple[Callable[[], Any], float]:
+    """A large f32 matrix product of JAX and its FLOPs: the speed that this machine can reach."""
+    a = jax.random.normal(jax.random.key(0), (size, size))
+    product = jax.jit(jnp.matmul)
+    return lambda: jax.block_until_ready(product(a, a)), 2.0 * size**3
+
+
+def in_own_process(function: Callable, *arguments):
+    """`function(*arguments)`, run by a fresh interpreter, whose memory nothing else has touched."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def growth(function: Callable[[], Any]) -> float | None:
+    """MiB by which this process grows at the peak of one call; None where Linux does not tell."""
+    status, reset = pathlib.Path("/proc/self/status"), pathlib.Path("/proc/self/clear_refs")
+    if not reset.exists() or jax.default_backend() != "cpu":
+        return None
+
+    def mib(field):
+        lines = (line for line in status.read_text().splitlines() if line.startswith(field))
+        return int(next(lines).split()[1]) / 2**10
+
+    reset.write_text("5")  # forgets the peak so far, which may be the compiler's
+    before = mib("VmRSS")
+    function()
+    return mib("VmHWM") - before
+
+
+def row(case: str, **values) -> dict[str, Any]:
+    """Prints one JSON line, and returns it as a dict."""
+    values = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in values.items()}
+    print(json.dumps({"case": case, **values}), flush=True)
+    return {"case": case, **values}
+
+
+def environment() -> dict[str, Any]:
+    """Prints and returns the row that says what ran where."""
+    versions = {name: _version(name) for name in ("jax", "jaxlib", "flax", "optax", "torch")}
+    return row(
+        "environment",
+        commit=_git("rev-parse", "--short", "HEAD") or None,
+        modified=bool(_git("status", "--porcelain")),
+        python=platform.python_version(),
+        **versions,
+        device=jax.devices()[0].device_kind,
+        devices=jax.device_count(),
+        processor=_processor(),
+        cores=cores(),
+        load=os.getloadavg()[0],
+    )
+
+
+def cores() -> int:
+    """Cores that this process may use, which is the number of threads that JAX starts."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def table(rows: list[dict[str, Any]]) -> None:
+    """Prints the rows, one block per case."""
+    for case in dict.fromkeys(row["case"] for row in rows):
+        block = [
+            {k: v for k, v in row.items() if k != "case"} for row in rows if row["case"] == case
+        ]
+        columns = list(dict.fromkeys(key for row in block for key in row))
+        cells = [columns, *([_cell(row.get(key)) for key in columns] for row in block)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        print(f"\n{case}")
+        for line in cells:
+            print("  " + "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(value) -> str:
+    return "" if value is None else str(value)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str:
+    folder = pathlib.Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    info = pathlib.Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
