@@ -19,7 +19,7 @@ def test_quantize_undoes_dequantize(levels, dtype):
     x = jnp.tile(jnp.arange(levels), (200, 1)).astype(dtype)
     y, logdet = jax.jit(flows.dequantize, static_argnums=2)(jax.random.key(0), x, levels)
     assert y.dtype == logdet.dtype == jnp.float32
-    assert 0 <= y.min() and y.max() < 1
+    assert y.min() >= 0 and y.max() < 1
     np.testing.assert_array_equal(flows.quantize(y, levels), x)
     assert flows.quantize(y, levels).dtype == jnp.int32
     np.testing.assert_allclose(logdet, np.full(200, -levels * np.log(levels)), rtol=1e-6)
@@ -32,7 +32,7 @@ def test_no_noise_leaves_its_bin(levels, noise, monkeypatch):
     monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.full(shape, noise))
     x = jnp.arange(levels)[None]
     y, _ = flows.dequantize(jax.random.key(0), x, levels)
-    assert 0 <= y.min() and y.max() < 1
+    assert y.min() >= 0 and y.max() < 1
     np.testing.assert_array_equal(flows.quantize(y, levels), x)
     assert np.isfinite(flows.logit(1e-6).forward((), y)[0]).all()
 
@@ -80,7 +80,7 @@ def test_variational_logdet_is_minus_log_q():
         flows.scaling(), {"log_scale": jnp.asarray(k)}, jax.random.key(0), x, 3
     )
     u = 3 * np.asarray(y, np.float64) - x
-    assert 0 < u.min() and u.max() < 1
+    assert u.min() > 0 and u.max() < 1
     eps = np.log(u / (1 - u)) / np.exp(k)
     log_q = -0.5 * (eps**2 + np.log(2 * np.pi)) - k - np.log(u * (1 - u))
     np.testing.assert_allclose(logdet, -log_q.sum(1) - 3 * np.log(3), rtol=1e-4)

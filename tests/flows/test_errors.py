@@ -106,7 +106,7 @@ def test_repeat_refuses_params_of_another_depth(draw):
     [((2, 4, 4, 3), (3, 3, 2, 5)), ((2, 4, 4, 3), (5, 5, 3, 5)), ((4, 4, 3), (3, 3, 3, 5))],
 )
 def test_conv3x3_names_both_shapes(x, kernel):
-    with pytest.raises(ValueError, match="conv3x3: x .*, kernel .*expected") as error:
+    with pytest.raises(ValueError, match=r"conv3x3: x .*, kernel .*expected") as error:
         jax.eval_shape(conv3x3, jnp.zeros(x), jnp.zeros(kernel))
     assert str(x) in str(error.value)
     assert str(kernel) in str(error.value)

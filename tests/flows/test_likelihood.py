@@ -32,6 +32,13 @@ def test_log_prob_of_the_identity_is_the_base(base, law):
     np.testing.assert_allclose(actual, law.logpdf(x.astype(np.float64)).sum((1, 2)), rtol=1e-5)
 
 
+def test_log_prob_counts_every_latent():
+    x = np.random.default_rng(0).standard_normal((4, 8)).astype(np.float32)
+    flow = flows.multiscale(flows.reversal(), flows.reversal(), flows.reversal())
+    actual = flows.log_prob(flow, ((), (), ()), x)
+    np.testing.assert_allclose(actual, scipy.stats.norm.logpdf(x).sum(1), rtol=1e-5)
+
+
 def test_bases_draw_from_the_law_whose_density_they_give():
     for base, law in (
         (flows.standard_normal(), scipy.stats.norm),
@@ -72,8 +79,9 @@ def test_bits_per_dim_of_an_untrained_flow_is_analytic(levels):
     flow = flows.chain(flows.logit(0.05), flows.repeat(flows.coupling(mlp, affine), 3))
     x = np.random.default_rng(0).integers(0, levels, (4, 6))
     y, logdet = flows.dequantize(jax.random.key(0), jnp.asarray(x), levels)
-    params = flow.init(jax.random.key(1), y)
-    bits = flows.bits_per_dim(flows.log_prob(flow, params, y) + logdet, 6)
+    params = jax.jit(flow.init)(jax.random.key(1), y)
+    log_p = jax.jit(lambda params, y: flows.log_prob(flow, params, y))(params, y)
+    bits = flows.bits_per_dim(log_p + logdet, 6)
     p = 0.05 + 0.9 * np.asarray(y, np.float64)
     log_density = scipy.stats.norm.logpdf(np.log(p / (1 - p))) + np.log(0.9 / (p * (1 - p)))
     expected = -log_density.mean(1) / np.log(2) + np.log2(levels)
@@ -164,12 +172,16 @@ def test_sample_without_temperature_is_deterministic(draw):
     flow = multiscale_flow()
     params = draw(flow, jnp.zeros((1, 8)))
     zeros = (jnp.zeros((3, 4)), jnp.zeros((3, 2)), jnp.zeros((3, 2)))
-    expected, _ = flow.inverse(params, zeros)
-    for seed in range(2):
-        x = flows.sample(flow, params, jax.random.key(seed), (3, 8), temperature=0.0)
-        np.testing.assert_allclose(x, expected, atol=1e-6)
-    hot = [flows.sample(flow, params, jax.random.key(seed), (3, 8)) for seed in range(2)]
-    assert np.abs(hot[0] - hot[1]).min() > 1e-4
+    expected, _ = jax.jit(flow.inverse)(params, zeros)
+
+    @jax.jit
+    def sample(key, temperature):
+        return flows.sample(flow, params, key, (3, 8), temperature=temperature)
+
+    first, second = jax.random.key(0), jax.random.key(1)
+    for key in (first, second):
+        np.testing.assert_allclose(sample(key, 0.0), expected, atol=1e-6)
+    assert np.abs(sample(first, 1.0) - sample(second, 1.0)).min() > 1e-4
 
 
 @pytest.mark.parametrize(("base", "std"), [(None, 1.0), (flows.standard_logistic(), 1.8138)])
@@ -177,19 +189,20 @@ def test_temperature_scales_every_latent_of_every_example(base, std, draw):
     flow, examples = multiscale_flow(), 4096
     params = draw(flow, jnp.zeros((1, 8)))
     temperature = jnp.tile(jnp.array([0.25, 1.0, 2.0]), examples)
-    x = flows.sample(
-        flow, params, jax.random.key(0), (3 * examples, 8), temperature=temperature, base=base
-    )
-    latents, _ = flow.forward(params, x)
+
+    @jax.jit
+    def sample(temperature):
+        return flows.sample(
+            flow, params, jax.random.key(0), (3 * examples, 8), temperature=temperature, base=base
+        )
+
+    latents, _ = jax.jit(flow.forward)(params, sample(temperature))
     assert len(latents) == 3
     for z in latents:
         measured = np.asarray(z).reshape(examples, 3, -1).std((0, 2))
         np.testing.assert_allclose(measured, std * np.array([0.25, 1.0, 2.0]), rtol=0.05)
-    scalar = flows.sample(flow, params, jax.random.key(0), (9, 8), temperature=0.25, base=base)
-    each = flows.sample(
-        flow, params, jax.random.key(0), (9, 8), temperature=jnp.full(9, 0.25), base=base
-    )
-    np.testing.assert_array_equal(scalar, each)
+    each = sample(jnp.full(3 * examples, 0.25))
+    np.testing.assert_allclose(sample(0.25), each, rtol=1e-6)
     assert np.abs(latents[1][:, :2] - latents[2][:, :2]).max() > 0.1  # each from its own key
 
 
@@ -216,7 +229,8 @@ def test_samples_follow_the_density(draw):
     """E over samples of q(x) / p(x) is 1 for any density q: here, a normal law."""
     flow = stack_of(spline)
     params = draw(flow, jnp.zeros((1, 2)))
-    x = flows.sample(flow, params, jax.random.key(0), (20_000, 2))
+    x = jax.jit(lambda key: flows.sample(flow, params, key, (20_000, 2)))(jax.random.key(0))
+    log_p = jax.jit(lambda x: flows.log_prob(flow, params, x))(x)
     log_q = scipy.stats.norm(0, 0.7).logpdf(np.asarray(x)).sum(1)
-    ratio = np.exp(log_q - np.asarray(flows.log_prob(flow, params, x)))
+    ratio = np.exp(log_q - np.asarray(log_p))
     assert abs(ratio.mean() - 1) < 5 * ratio.std() / np.sqrt(len(ratio)) < 0.1

@@ -71,26 +71,33 @@ def test_conv_is_linear_in_what_it_says_with_a_bias():
 
 
 @pytest.mark.parametrize(
-    "network", [Conv(4, zero=True), ConvNet(4, width=5), ResNet(4, width=5, blocks=2)]
+    ("network", "context"),
+    [
+        (Conv(4, zero=True), None),
+        (Conv(4, zero=True), (2, 3)),
+        (Conv(4, zero=True), (2, 4, 6, 3)),
+        (Conv(4, zero=True), (2, 8, 12, 2)),
+        (ConvNet(4, width=5), (2, 8, 12, 2)),
+        (ResNet(4, width=5, blocks=2), (2, 4, 6, 3)),
+    ],
 )
-@pytest.mark.parametrize("context", [None, (2, 3), (2, 4, 6, 3), (2, 8, 12, 2)])
 def test_networks_start_at_zero_and_then_use_every_input(network, context):
     x = normal((2, 4, 6, 3)).astype(jnp.float32)
     context = None if context is None else normal(context, 1).astype(jnp.float32)
-    params = network.init(jax.random.key(0), x, context)
-    y = network.apply(params, x, context)
+    params = jax.jit(network.init)(jax.random.key(0), x, context)
+    apply = jax.jit(network.apply)
+    y = apply(params, x, context)
     assert y.shape == (2, 4, 6, 4)
     np.testing.assert_array_equal(y, np.zeros(y.shape))
     rng = np.random.default_rng(2)
     awake = jax.tree.map(lambda p: p + 0.3 * rng.standard_normal(p.shape, np.float32), params)
-    inputs = jax.grad(lambda inputs: (network.apply(awake, *inputs) ** 2).sum())((x, context))
-    for gradient in jax.tree.leaves(inputs):
-        assert (np.abs(gradient).reshape(2, -1, gradient.shape[-1]).max(1) > 0).all()
+    gradient = jax.jit(jax.grad(lambda inputs: (network.apply(awake, *inputs) ** 2).sum()))
+    inputs = gradient((x, context))
+    for g in jax.tree.leaves(inputs):
+        assert (np.abs(g).reshape(2, -1, g.shape[-1]).max(1) > 0).all()
     # A context image is read where it lies: far away it changes nothing.
     if isinstance(network, Conv) and context is not None and context.ndim == 4:
-        far = network.apply(awake, x, context.at[:, -1, -1].add(1.0)) - network.apply(
-            awake, x, context
-        )
+        far = apply(awake, x, context.at[:, -1, -1].add(1.0)) - apply(awake, x, context)
         assert np.abs(far[:, -1, -1]).max() > 1e-3
         np.testing.assert_array_equal(far[:, :2], np.zeros_like(far[:, :2]))
 
@@ -98,15 +105,15 @@ def test_networks_start_at_zero_and_then_use_every_input(network, context):
 @pytest.mark.parametrize("network", [Conv(4), ConvNet(4, width=5), ResNet(4, width=5, blocks=1)])
 def test_networks_compute_in_the_dtype_of_their_input(network):
     x = jnp.ones((1, 2, 2, 3), jnp.bfloat16)
-    params = network.init(jax.random.key(0), x)
+    params = jax.jit(network.init)(jax.random.key(0), x)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(jnp.float32)}
-    assert network.apply(params, x).dtype == jnp.bfloat16
+    assert jax.eval_shape(network.apply, params, x).dtype == jnp.bfloat16
 
 
 def test_resnet_without_blocks_is_two_convolutions():
     x = normal((1, 3, 3, 2)).astype(jnp.float32)
     network = ResNet(1, width=4, blocks=0)
-    params = network.init(jax.random.key(0), x)
+    params = jax.jit(network.init)(jax.random.key(0), x)
     assert sorted(params["params"]) == ["Conv_0", "Conv_1"]
     params["params"]["Conv_1"]["kernel"] = jnp.ones((3, 3, 4, 1))
     hidden = np.maximum(xla(x, params["params"]["Conv_0"]["kernel"]), 0)
