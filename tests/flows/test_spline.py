@@ -112,7 +112,7 @@ def test_the_tails_are_the_identity():
 
 @pytest.mark.parametrize("size", [10.0, 1e3, 1e6, 1e30])
 def test_finite_with_finite_gradients_for_any_raw(size):
-    edges = [BOUND, np.nextafter(np.float32(BOUND), 0), 0.0, 1e30]
+    edges = [BOUND, np.nextafter(np.float32(BOUND), 0), 0.0, 1e30, 3e38]
     x = np.concatenate([np.linspace(-3, 3, 200), edges, np.negative(edges)])
     x = jnp.asarray(x, jnp.float32)[:, None]
     raw = np.clip(draw_raw(len(x), scale=size), -3e38, 3e38)
@@ -151,3 +151,15 @@ def test_single_precision_round_trip():
     back, back_log_slope = inverse(raw, z)
     np.testing.assert_allclose(back, x, atol=2e-5)
     np.testing.assert_allclose(back_log_slope, -log_slope, atol=1e-3)
+
+
+def test_inverse_does_not_cancel_next_to_a_steep_knot():
+    """With b ~ -1000 and sqrt(b^2 - 4ac) ~ 1000 the textbook root loses the digits of f32."""
+    raw = np.zeros((40, SPLINE.size))
+    raw[:, 2 * BINS :] = 1000.0  # the steepest knots there are, at -1.25, 0 and 1.25
+    x = -np.geomspace(1e-3, 1e-2, 40)[:, None]
+    with jax.enable_x64(True):
+        z = np.float32(forward(raw, x)[0])
+        expected = np.asarray(inverse(raw, z.astype(np.float64))[0])
+    actual, _ = inverse(raw.astype(np.float32), z)
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
