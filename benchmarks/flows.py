@@ -233,8 +233,8 @@ def trainer(config: Config, piped: bool, steps: int):
     """A function that trains as the loop does, fed by its pipeline or by one batch."""
     data, mesh = load_images(config.data), devices.make_mesh()
     glow = flows.glow(config.levels, config.depth, config.width, reversible=config.reversible)
-    optimizer = adam(config.learning_rate, config.steps, config.prior / len(data.train))
-    method = maximum_likelihood(flows.chain(flows.logit(), glow), optimizer, data)
+    flow = flows.chain(flows.logit(config.margin), glow)
+    method = maximum_likelihood(flow, adam(config, len(data.train)), data)
     programs = compile_method(config, mesh, method.init, method.step, method.evaluate)
     stream = (devices.global_batch(mesh, b) for b in batches(data.train, config.batch_size, 0))
     batch = next(stream)

@@ -1,41 +1,33 @@
-"""RealNVP: multiscale flow of affine couplings over checkerboards and channels, on images."""
+"""RealNVP: multiscale flow of affine couplings over checkerboards and channels, on images.
+
+Dinh, Sohl-Dickstein & Bengio 2017 (arXiv 1605.08803).
+
+RNVPRESULTS
+"""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar
 
-from experiments.lib.config import RunConfig, launch
-from experiments.lib.data import load_images
-from experiments.lib.likelihood import adam, maximum_likelihood
+from experiments.lib.config import launch
+from experiments.lib.likelihood import ImageFlowConfig, adam, maximum_likelihood
 from experiments.lib.loop import train
 from jaxgen import flows
 
 
 @dataclass(frozen=True)
-class Config(RunConfig):
+class Config(ImageFlowConfig):
     """RealNVP's knobs."""
 
-    data: Literal["digits", "mnist", "fashion_mnist", "anime_faces", "cifar10"] = "digits"
-    """Data set."""
     steps: int = 400
     """Training steps."""
-    levels: int = 2
-    """Scales; the image's sides must be multiples of 2^levels."""
     depth: int = 2
     """Pairs of couplings per stage."""
     width: int = 32
     """Channels of the residual networks."""
     blocks: int = 2
     """Residual blocks per network."""
-    reversible: bool = True
-    """Recompute activations from the inverse, so that memory does not grow with depth."""
-    margin: float = 1e-5
-    """Distance that the logit keeps from 0 and 1; dark images want it small."""
-    learning_rate: float = 4e-3
-    """Peak of the warm-up and cosine schedule."""
-    prior: float = 3000.0
-    """Precision of a Gaussian prior on the weights, in examples; it is decay prior / examples."""
-    init_batch: int = 512
-    """Images that set the first actnorm statistics."""
+
+    LEAST: ClassVar = ImageFlowConfig.LEAST | {"depth": 1, "width": 1, "blocks": 0}
 
 
 SMOKE = Config(
@@ -45,15 +37,12 @@ SMOKE = Config(
 
 def main(config: Config) -> dict:
     """Train RealNVP, draw pictures and return the summary."""
-    data = load_images(config.data, config.data_dir)
-    flow = flows.chain(
-        flows.logit(config.margin),
-        flows.realnvp(
-            config.levels, config.depth, config.width, config.blocks, reversible=config.reversible
-        ),
+    data = config.load()
+    realnvp = flows.realnvp(
+        config.levels, config.depth, config.width, config.blocks, reversible=config.reversible
     )
-    optimizer = adam(config.learning_rate, config.steps, config.prior / len(data.train))
-    method = maximum_likelihood(flow, optimizer, data)
+    flow = flows.chain(flows.logit(config.margin), realnvp)
+    method = maximum_likelihood(flow, adam(config, len(data.train)), data)
     return train("realnvp", config, data=data, init_batch=config.init_batch, **method._asdict())
 
 

@@ -9,7 +9,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
-_CACHE = pathlib.Path(tempfile.gettempdir()) / "jaxgen-test-compilation-cache"
+_CACHE = pathlib.Path(tempfile.gettempdir()) / f"jaxgen-test-compilation-cache-{os.getuid()}"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 

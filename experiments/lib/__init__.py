@@ -1,1 +1,1 @@
-"""The plumbing of the experiments: files, flags, devices, clocks. No maths."""
+"""The plumbing that experiments share; of the maths only how several of them fit and judge."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 from jax import lax
 from jax.experimental import multihost_utils
@@ -87,11 +88,17 @@ class Checkpoints:
         """
         damaged: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
+            reason = ""
             try:
                 with _without_echo():
                     state, seconds = self._read(step, like)
+            except MemoryError:
+                raise
             except Exception as error:  # a damaged file fails in the reader of its own format
-                damaged[step] = _short(error)
+                reason = _short(error)
+            # All processes take the same checkpoint, also where only one could not read it.
+            if not multihost_utils.process_allgather(np.array(not reason)).all():
+                damaged[step] = reason or "another process cannot read it"
                 continue
             self._set_aside(damaged, step)
             return step, state, seconds

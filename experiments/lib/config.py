@@ -4,10 +4,11 @@ import contextlib
 import errno
 import io
 import itertools
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import tyro
 
@@ -48,13 +49,22 @@ class RunConfig:
     checkpoint_every: int = 500
     """Steps between two checkpoints; 0: only at the end."""
 
+    # Least value of a knob; an experiment adds its own.
+    LEAST: ClassVar[dict[str, Any]] = {
+        "steps": 1,
+        "seed": 0,
+        "seeds": 1,
+        "batch_size": 1,
+        "log_every": 1,
+        "eval_every": 0,
+        "checkpoint_every": 0,
+    }
+
     def __post_init__(self):
-        at_least = {"steps": 1, "seed": 0, "seeds": 1, "batch_size": 1, "log_every": 1}
-        at_least |= {"eval_every": 0, "checkpoint_every": 0}
-        for name, least in at_least.items():
+        for name, least in self.LEAST.items():
             value = getattr(self, name)
-            if value < least:
-                raise UserError(f"{flag(name)} {value}: expected an integer of at least {least}")
+            if not least <= value < math.inf:  # NaN fails too
+                raise UserError(f"{flag(name)} {value}: expected a number of at least {least}")
         if self.seed + self.seeds > 2**32:
             raise UserError(f"--seed {self.seed}: expected seeds below {2**32}")
 
@@ -105,7 +115,8 @@ def _parse(config_type: type[C], description: str | None) -> C:
     lines = [line.strip("│ ") for line in complaint.getvalue().splitlines()[1:]]
     text = itertools.dropwhile(_is_rule, lines)
     wrong = " ".join(itertools.takewhile(lambda line: not _is_rule(line), text))
-    raise UserError(f"{wrong.rstrip('.')} (--help lists the flags)")
+    wrong = wrong.rstrip(".") or "the flags do not fit"
+    raise UserError(f"{wrong} (--help lists the flags)")
 
 
 def _is_rule(line: str) -> bool:

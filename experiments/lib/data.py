@@ -58,6 +58,8 @@ def load_images(name: str, data_dir: str = "") -> Images:
     """
     if name == "digits":
         return _digits()
+    if "://" in data_dir:
+        raise UserError(f"--data-dir {data_dir}: expected a folder; mount the bucket as one")
     if not data_dir:
         raise UserError(f"--data {name}: needs --data-dir, the place where it lies")
     if name == "cifar10":
@@ -87,6 +89,13 @@ def batches(
     """
     shuffled = _Shuffled(source, batch_size, seed, processes)
     return _in_threads(grain.MapDataset.source(shuffled)[start:])
+
+
+def first_batch(
+    source, batch_size: int, seed: int, processes: tuple[int, int] = (0, 1)
+) -> dict[str, np.ndarray]:
+    """Batch 0 of `batches`, this process's slice of it, with nothing read ahead."""
+    return _Shuffled(source, batch_size, seed, processes)[0]
 
 
 def test_batches(

@@ -2,15 +2,67 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.lib.data import Images
+from experiments.lib.config import RunConfig
+from experiments.lib.data import Images, load_images
+from experiments.lib.errors import UserError
 from experiments.lib.pictures import grid
 from jaxgen import flows
+
+
+@dataclass(frozen=True)
+class FlowConfig(RunConfig):
+    """The knobs that every flow has."""
+
+    data: Literal["digits", "mnist", "fashion_mnist", "anime_faces", "cifar10"] = "digits"
+    """Data set."""
+    learning_rate: float = 4e-3
+    """Peak of the warm-up and cosine schedule."""
+    weight_decay: float = 3000.0
+    """Decoupled decay of the conditioners' kernels, times the number of training examples."""
+    init_batch: int = 512
+    """Images that set the first scales (actnorm)."""
+
+    LEAST: ClassVar = RunConfig.LEAST | {"learning_rate": 0, "weight_decay": 0, "init_batch": 1}
+
+
+@dataclass(frozen=True)
+class ImageFlowConfig(FlowConfig):
+    """And those of a multiscale one."""
+
+    levels: int = 2
+    """Scales; the image's sides must be multiples of 2^levels."""
+    reversible: bool = True
+    """Recompute activations from the inverse, so that memory does not grow with depth."""
+    margin: float = 1e-5
+    """Distance that the logit keeps from 0 and 1; dark images want it small."""
+
+    LEAST: ClassVar = FlowConfig.LEAST | {"levels": 1}
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 < self.margin < 0.5:
+            raise UserError(f"--margin {self.margin}: expected a number in (0, 0.5)")
+
+    def load(self) -> Images:
+        """Open the data set; its images must be divisible into the levels.
+
+        Raises:
+          UserError: the data is not there or not whole, or too many --levels.
+        """
+        data = load_images(self.data, self.data_dir)
+        if any(side % 2**self.levels for side in data.shape[:2]):
+            raise UserError(
+                f"--levels {self.levels}: {data.name} has images {data.shape}; expected sides"
+                f" divisible by {2**self.levels}"
+            )
+        return data
 
 
 class State(NamedTuple):
@@ -31,8 +83,8 @@ class Method(NamedTuple):
     pictures: Any
 
 
-def adam(learning_rate: float, steps: int, weight_decay: float) -> optax.GradientTransformation:
-    """Adam with a short warm-up, a cosine to zero over `steps`, and clipping against spikes.
+def adam(config: FlowConfig, examples: int) -> optax.GradientTransformation:
+    """Adam with a short warm-up, a cosine to zero over all steps, and clipping against spikes.
 
     Only the kernels of the conditioners decay: pulling actnorm's or a 1x1 convolution's scales
     towards one would undo what they learn from the data.
@@ -41,12 +93,14 @@ def adam(learning_rate: float, steps: int, weight_decay: float) -> optax.Gradien
     def kernels(params):
         return jax.tree.map_with_path(lambda path, _: "kernel" in str(path[-1]), params)
 
+    steps = config.steps
     schedule = optax.warmup_cosine_decay_schedule(
-        0.0, learning_rate, warmup_steps=max(1, steps // 20), decay_steps=max(2, steps)
+        0.0, config.learning_rate, warmup_steps=max(1, steps // 20), decay_steps=max(2, steps)
     )
+    decay = config.weight_decay / examples
     return optax.chain(
         optax.clip_by_global_norm(100.0),
-        optax.adamw(schedule, weight_decay=weight_decay, mask=kernels),
+        optax.adamw(schedule, weight_decay=decay, mask=kernels),
     )
 
 

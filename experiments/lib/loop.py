@@ -20,7 +20,7 @@ from jax.experimental import multihost_utils
 from experiments.lib import devices, workdir
 from experiments.lib.checkpoints import Checkpoints
 from experiments.lib.config import RunConfig
-from experiments.lib.data import Images, batches, test_batches
+from experiments.lib.data import Images, batches, first_batch, test_batches
 from experiments.lib.errors import DivergedError, UserError
 from experiments.lib.logs import Logs
 from experiments.lib.pictures import save_png
@@ -72,13 +72,15 @@ def train(
         return finished
     mesh = devices.make_mesh()
     devices.check_batch(mesh, "--batch-size", config.batch_size)
-    devices.check_batch(mesh, "init_batch", init_batch)
+    devices.check_batch(mesh, "--init-batch", init_batch)
     multihost_utils.sync_global_devices("every process has seen the folder as it was")
-    if jax.process_index() == 0 and not (folder / "config.json").exists():
+    if jax.process_index() == 0 and not any(folder.glob("checkpoints/[0-9]*")):
         workdir.write_json(folder / "config.json", workdir.settings(name, config))
     programs = compile_method(config, mesh, init, step, evaluate)
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
         start, state, before = _begin(config, mesh, programs, checkpoints, data, init_batch)
+        if jax.process_index() == 0 and start:  # with the steps that it now has
+            workdir.write_json(folder / "config.json", workdir.settings(name, config))
         began = time.monotonic() - before
 
         def test(state, done):
@@ -109,8 +111,7 @@ def train(
 def _begin(config, mesh, programs, checkpoints, data, init_batch):
     """(steps done, state, seconds trained) of the newest checkpoint, or of a new state."""
     size = init_batch or config.batch_size
-    stream = batches(data.train, size, config.seed, 0, _processes())
-    batch = devices.global_batch(mesh, next(stream))
+    batch = devices.global_batch(mesh, first_batch(data.train, size, config.seed, _processes()))
     whole = devices.replicated(mesh)
     like = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole),

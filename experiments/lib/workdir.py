@@ -8,7 +8,8 @@ import pathlib
 from experiments.lib.config import RunConfig, flag
 from experiments.lib.errors import UserError
 
-# Changing these continues the same training; any other knob would make it a different one.
+# A run may go on with other values of these. More steps also stretch a learning rate schedule that
+# is laid over all steps, from there on: not the same as having asked for so many at once.
 _FREE = {"workdir", "data_dir", "steps", "log_every", "eval_every", "checkpoint_every"}
 
 
@@ -60,6 +61,8 @@ def claim(name: str, config: RunConfig) -> pathlib.Path:
       UserError: the folder cannot be written, holds something else, another experiment's run, or
         a run with other knobs.
     """
+    if "://" in config.workdir:
+        raise UserError(f"--workdir {config.workdir}: expected a folder; mount the bucket as one")
     folder = pathlib.Path(config.workdir or f"runs/{name}-{config.data}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -82,6 +85,8 @@ def _check_same_run(folder: pathlib.Path, now: dict) -> None:
             f"--workdir {folder}: holds a run of {before['experiment']}; expected one of"
             f" {now['experiment']} or an empty folder"
         )
+    if not any(folder.glob("checkpoints/[0-9]*")):
+        return  # it ended before its first checkpoint: nothing to continue, nothing to lose
     old, new = before["config"], now["config"]
     differing = [
         f"{flag(knob)} {old.get(knob, 'unset')} there and {new.get(knob, 'unset')} here"

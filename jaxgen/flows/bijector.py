@@ -7,7 +7,8 @@ A bijector is a triple of pure functions, as an optax transformation is:
     x, logdet = inverse(params, z, context)   latent to data, logdet [B] = log |det dx/dz|
 
 x is [B, ...]; z is an array, or a tuple of arrays where a multiscale flow factors some out.
-`context` is None or a float array on which the layer may depend.
+`context` is None or an array (or a pytree of them) on which the layer may depend: floats, or
+integer labels for a network that embeds them.
 """
 
 from collections.abc import Callable, Sequence
@@ -79,6 +80,11 @@ def backward(bijector: Bijector):
     return invert_and_differentiate
 
 
+def _differentiable(tree):
+    """Leave out integer leaves: labels have no cotangent, and float0 does not add."""
+    return jax.tree.map(lambda x: x if jnp.issubdtype(x.dtype, jnp.inexact) else None, tree)
+
+
 def chain(*bijectors: Bijector) -> Bijector:
     """Apply bijectors one after the other; log-determinants add up.
 
@@ -115,11 +121,11 @@ def chain(*bijectors: Bijector) -> Bijector:
     def chain_backward(params, z, context, cotangents):
         g, g_logdet = cotangents
         g_params: list[Any] = []
-        g_context = jax.tree.map(jnp.zeros_like, context)
+        g_context = jax.tree.map(jnp.zeros_like, _differentiable(context))
         for bijector, p in zip(reversed(bijectors), reversed(params), strict=True):
             z, (g_p, g, g_c) = backward(bijector)(p, z, context, (g, g_logdet))
             g_params.insert(0, g_p)
-            g_context = jax.tree.map(jnp.add, g_context, g_c)
+            g_context = jax.tree.map(jnp.add, g_context, _differentiable(g_c))
         return z, (tuple(g_params), g, g_context)
 
     return Bijector(init, forward, inverse, chain_backward)
@@ -186,9 +192,9 @@ def repeat(
         def body(carry, p):
             z, g, g_context = carry
             x, (g_p, g, g_c) = backward(bijector)(p, z, context, (g, g_logdet))
-            return (x, g, jax.tree.map(jnp.add, g_context, g_c)), g_p
+            return (x, g, jax.tree.map(jnp.add, g_context, _differentiable(g_c))), g_p
 
-        start = (z, g, jax.tree.map(jnp.zeros_like, context))
+        start = (z, g, jax.tree.map(jnp.zeros_like, _differentiable(context)))
         (x, g, g_context), g_params = jax.lax.scan(body, start, params, length=depth, reverse=True)
         return x, (g_params, g, g_context)
 

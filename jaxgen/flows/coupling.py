@@ -82,7 +82,7 @@ class Transform(NamedTuple):
     Attributes:
       size: parameters per element; `raw` is [..., size * C] for x [..., C], and raw = 0 is the
         identity.
-      forward: (raw, x) -> (z, log_slope), both of x's shape.
+      forward: (raw, x) -> (z, log_slope), both of x's shape; log_slope may be of a wider dtype.
       inverse: (raw, z) -> (x, log_slope of the inverse).
     """
 
@@ -101,7 +101,7 @@ def additive() -> Transform:
 
 
 def affine(limit: float = 2.0) -> Transform:
-    """z = x * exp(s) + shift with |s| < limit (RealNVP, equation 7).
+    """z = x * exp(s) + shift with |s| < limit (RealNVP, section 3.2).
 
     s = limit * tanh(raw_s / limit), and the same s is the log-determinant. The bound is where this
     differs from common code: an unbounded scale trains well and then overflows in the inverse.

@@ -86,8 +86,9 @@ def quantize(y, levels: int = 256):
 def logit(alpha: float = 0.05) -> Bijector:
     """z = logit(alpha + (1 - 2 alpha) x), from pixels in [0, 1] to the real line.
 
-    Dinh et al. 2017, section 4.1 (arXiv 1605.08803). The log-determinant counts both the logit and
-    the rescaling by 1 - 2 alpha, which common code forgets.
+    Dinh et al. 2017, section 4.1 (arXiv 1605.08803), who rescale by 1 - alpha, which leaves no
+    margin at x = 1. The log-determinant counts both the logit and the rescaling, which common code
+    forgets. Computed in at least f32, as a bf16 pixel of 0.999 would round to 1.
 
     Args:
       alpha: margin that keeps the logit finite, in (0, 1/2).
@@ -104,11 +105,13 @@ def logit(alpha: float = 0.05) -> Bijector:
         return sum_event(log_rescale - jax.nn.log_sigmoid(z) - jax.nn.log_sigmoid(-z))
 
     def forward(params, x, context=None):
-        y = alpha + (1 - 2 * alpha) * x
+        y = alpha + (1 - 2 * alpha) * x.astype(jnp.promote_types(x.dtype, jnp.float32))
         z = jnp.log(y) - jnp.log1p(-y)
-        return z, log_slope(z)
+        return z.astype(x.dtype), log_slope(z)
 
     def inverse(params, z, context=None):
-        return (jax.nn.sigmoid(z) - alpha) / (1 - 2 * alpha), -log_slope(z)
+        wide = z.astype(jnp.promote_types(z.dtype, jnp.float32))
+        x = (jax.nn.sigmoid(wide) - alpha) / (1 - 2 * alpha)
+        return x.astype(z.dtype), -log_slope(wide)
 
     return Bijector(lambda key, x, context=None: (), forward, inverse)

@@ -1,4 +1,4 @@
-"""Squeeze and multiscale composition (RealNVP, Dinh et al. 2017, sections 3.6 and 3.7)."""
+"""Squeeze and multiscale composition (RealNVP, Dinh et al. 2017, section 3.6)."""
 
 from collections.abc import Sequence
 

@@ -9,7 +9,7 @@ from jaxgen.flows.coupling import Transform
 
 
 def rational_quadratic_spline(
-    bins: int = 8, bound: float = 3.0, min_bin: float = 1e-3, min_slope: float = 1e-3
+    bins: int = 8, bound: float = 3.0, min_bin: float = 0.02, min_slope: float = 0.1
 ) -> Transform:
     """A monotone spline through `bins + 1` knots on [-bound, bound], the identity outside.
 
@@ -81,7 +81,7 @@ def rational_quadratic_spline(
     def outside_is_identity(value, result, slope):
         inside = jnp.abs(value) < bound
         result = jnp.where(inside, result.astype(value.dtype), value)
-        return result, jnp.where(inside, slope, 0).astype(value.dtype)
+        return result, jnp.where(inside, slope, 0)
 
     def forward(raw, x):
         clipped = jnp.clip(x.astype(jnp.promote_types(x.dtype, jnp.float32)), -bound, bound)

@@ -120,7 +120,7 @@ class ConvNet(nn.Module):
 class ResNet(nn.Module):
     """RealNVP's conditioner: pre-activation residual blocks at one resolution, last layer zero.
 
-    Dinh et al. 2017, section 3.3 (arXiv 1605.08803), without its batch normalisation: the flow's
+    Dinh et al. 2017 (arXiv 1605.08803), without its batch normalisation: the flow's
     own actnorm keeps the scale, and training and evaluation then compute the same function.
 
     Attributes:

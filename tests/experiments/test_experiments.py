@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 import experiments
 from experiments.lib import devices, loop
+from experiments.lib.errors import UserError
 from experiments.lib.logs import Logs
 
 FOLDER = pathlib.Path(experiments.__file__).parent
@@ -89,6 +91,26 @@ def test_is_listed_with_its_first_line(module):
     ).stdout
     assert f"{module.__name__.split('.')[-1]} " in shown
     assert first in shown
+
+
+def test_a_knob_below_its_least_value_is_an_error_of_one_line(module):
+    numbers = [f for f in dataclasses.fields(module.Config) if f.type in (int, float)]
+    unbounded = [f.name for f in numbers if f.name not in module.Config.LEAST]
+    assert set(unbounded) <= {"margin"}, "a number without a least value"
+    for name, least in module.Config.LEAST.items():
+        for value in (least - 1, float("nan")):
+            with pytest.raises(UserError) as error:
+                dataclasses.replace(module.SMOKE, **{name: value})
+            assert "\n" not in str(error.value)
+            assert f"--{name.replace('_', '-')} {value}" in str(error.value)
+
+
+def test_docstring_has_paper_command_and_number(module):
+    name = module.__name__.split(".")[-1]
+    assert "arXiv" in module.__doc__
+    assert f"python -m experiments.{name}" in module.__doc__
+    assert re.search(r"\d\.\d+", module.__doc__)
+    assert "min" in module.__doc__
 
 
 def test_every_flag_explains_itself(module):

@@ -86,6 +86,16 @@ def test_invertible_1x1_inverts_to_single_precision_on_many_channels():
     np.testing.assert_allclose(jax.jit(flow.inverse)(params, z)[0], x, atol=2e-5)
 
 
+def test_invertible_1x1_multiplies_in_full_precision():
+    """A CPU always does; accelerators are asked to, in every product."""
+    flow, x = flows.invertible_1x1(), normal((3, 4))
+    params = flow.init(jax.random.key(0), x)
+    for function, products in ((flow.forward, 3), (flow.inverse, 1)):
+        jaxpr = str(jax.make_jaxpr(function)(params, x))
+        assert jaxpr.count("dot_general") == products
+        assert jaxpr.count("(Precision.HIGHEST, Precision.HIGHEST)") == products
+
+
 def test_shuffle_moves_whole_channels_differently_in_every_layer():
     x = normal((2, 3, 8))
     params = flows.repeat(flows.shuffle(), 3).init(jax.random.key(0), x)
