@@ -2,7 +2,15 @@
 
 Kingma & Dhariwal 2018 (arXiv 1807.03039); Su Jianlin's post 5807 (kexue.fm).
 
-GLOWRESULTS
+    python -m experiments.glow                                         1.989 bits/dim, 0.9 min
+    python -m experiments.glow --data mnist --data-dir DIR --steps 8000     1.165 bits/dim, 28 min
+
+Held-out bits/dim after the last step, seed 0, minutes on two CPU cores that did other work too
+(JAX 0.10.2). A histogram per pixel reaches 2.39 on the same digits and 1.69 on MNIST. Published on
+MNIST: 1.05, with 96 steps of flow of width 512 where this has 16 of width 64, and days of a GPU.
+
+The images pass a logit, and the conditioners' kernels decay: 1,437 digits are few. Both were chosen
+on the last 237 training digits.
 """
 
 from dataclasses import dataclass

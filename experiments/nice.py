@@ -2,7 +2,12 @@
 
 Dinh, Krueger & Bengio 2014 (arXiv 1410.8516); Su Jianlin's post 5776 (kexue.fm).
 
-NICERESULTS
+    python -m experiments.nice                                         2.900 bits/dim, 0.4 min
+
+Held-out bits/dim after the last step, seed 0, minutes on two CPU cores that did other work too
+(JAX 0.10.2). A histogram per pixel does better on the same digits, 2.39: one Gaussian per latent
+and no scale in the couplings are too little for pixels that are mostly black. The post's networks
+are `--width 1000 --layers 5`, its noise `--blog-noise`.
 """
 
 from dataclasses import dataclass

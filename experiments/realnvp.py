@@ -2,7 +2,10 @@
 
 Dinh, Sohl-Dickstein & Bengio 2017 (arXiv 1605.08803).
 
-RNVPRESULTS
+    python -m experiments.realnvp                                      2.039 bits/dim, 2.9 min
+
+Held-out bits/dim after the last step, seed 0, minutes on two CPU cores that did other work too
+(JAX 0.10.2). A histogram per pixel reaches 2.39 on the same digits. Published on MNIST: 1.06.
 """
 
 from dataclasses import dataclass
