@@ -12,13 +12,13 @@ os.environ["XLA_FLAGS"] = (
 _CACHE = pathlib.Path(tempfile.gettempdir()) / f"jaxgen-test-compilation-cache-{os.getuid()}"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+# Tests spend their time compiling: let LLVM do less of it, here and in the programs they start.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
 import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Tests spend their time compiling: let LLVM do less of it.
-jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture

@@ -64,7 +64,8 @@ class RunConfig:
         for name, least in self.LEAST.items():
             value = getattr(self, name)
             if not least <= value < math.inf:  # NaN fails too
-                raise UserError(f"{flag(name)} {value}: expected a number of at least {least}")
+                kind = "a number" if isinstance(value, float) else "an integer"
+                raise UserError(f"{flag(name)} {value}: expected {kind} of at least {least}")
         if self.seed + self.seeds > 2**32:
             raise UserError(f"--seed {self.seed}: expected seeds below {2**32}")
 

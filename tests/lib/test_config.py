@@ -1,5 +1,6 @@
 """From the command line to `main`: every fault is one line and exit code 2."""
 
+import dataclasses
 import errno
 import sys
 
@@ -30,7 +31,7 @@ def test_help_shows_every_knob_and_the_docstring(monkeypatch, toy, capsys):
     assert end.value.code == 0
     shown = capsys.readouterr().out
     assert "A method of milliseconds" in shown
-    for name in toy.Config.__dataclass_fields__:
+    for name in (field.name for field in dataclasses.fields(toy.Config)):
         assert "--" + name.replace("_", "-") in shown
     assert "Learning rate." in shown
     assert "Folder of this run" in shown

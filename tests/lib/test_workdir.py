@@ -12,7 +12,8 @@ from experiments.lib.errors import UserError
 
 @pytest.fixture
 def run(tmp_path):
-    """A folder that holds a run with the default flags."""
+    """A folder that holds a run with the default flags, and a checkpoint of it."""
+    (tmp_path / "checkpoints" / "10").mkdir(parents=True)
     workdir.write_json(tmp_path / "config.json", workdir.settings("nice", RunConfig()))
     return tmp_path
 
@@ -51,6 +52,20 @@ def test_another_run_is_refused(run, name, changed, message):
     with pytest.raises(UserError, match=message):
         workdir.claim(name, RunConfig(workdir=str(run), **changed))
     assert _contents(run) == before
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_leaves_the_folder_free(run):
+    (run / "checkpoints" / "10").rmdir()
+    assert workdir.claim("nice", RunConfig(workdir=str(run), batch_size=8)) == run
+    with pytest.raises(UserError, match="holds a run of nice"):
+        workdir.claim("glow", RunConfig(workdir=str(run)))
+
+
+def test_a_bucket_is_no_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="--workdir gs://bucket/run: expected a folder"):
+        workdir.claim("nice", RunConfig(workdir="gs://bucket/run"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_knob_that_is_new_or_gone_is_named(run):
