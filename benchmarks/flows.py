@@ -38,10 +38,10 @@ PyTorch     0.285    0.86        1.017    0.60
   torch.compile  0.220  0.68     0.839    0.49
 
 PyTorch is faster: at K = 8 our reversible step takes 1.07 times its plain step and 1.35 times its
-channels_last one. A profile of one core puts 28 % of our step into weight gradients, which XLA's
-CPU backend hands to a slower matrix product; storing activations costs the plain step more than
-recomputing them. Of the speed of a large matrix product (289 GFLOP/s) the reversible step reaches
-48 %, PyTorch 51 to 66 %.
+channels_last one. A profile outside this file, on one core, put 28 % of our step into weight
+gradients, which XLA's CPU backend hands to a slower matrix product; storing activations costs the
+plain step more than recomputing them, as its ratio to remat shows. Of the speed of a large matrix
+product (289 GFLOP/s) the reversible step reaches 48 %, PyTorch 51 to 66 %.
 
 Compiling K = 32 takes 1.16 (plain) and 0.83 (reversible) times as long as K = 4. Activations in
 MiB at K = 8 and 64: plain 219 and 1541; reversible 47.35 and 47.35.

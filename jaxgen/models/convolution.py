@@ -1,4 +1,4 @@
-"""3x3 and 1x1 convolutions that are fast on every backend, and two networks made of them."""
+"""3x3 and 1x1 convolutions, in the form that suits the backend, and two networks made of them."""
 
 import flax.linen as nn
 import jax
