@@ -16,6 +16,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -26,3 +28,105 @@ def x64():
     """Double precision for one test."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def works_everywhere():
+    """works_everywhere(function, draw): a pure function under every transformation and dtype.
+
+    `draw(rng) -> arguments`, a tuple of numpy arrays (or pytrees of them) from a numpy generator;
+    a static argument is bound beforehand. `grad=False` leaves the gradient out.
+    """
+    return _works_everywhere
+
+
+def _works_everywhere(function, draw, *, grad=True, tolerance=1e-4):
+    def run(*args):
+        value = function(*args)
+        return (value, _gradient(function, args)) if grad else value
+
+    draws = [draw(np.random.default_rng(seed)) for seed in range(8)]
+    examples = [_floats(args, jnp.float32) for args in draws]
+    batch = _stack(examples)
+    jitted = jax.jit(run)
+    expected = _stack([jitted(*args) for args in examples])
+    _assert_close(_first(expected)[0] if grad else _first(expected), function(*examples[0]))
+    _assert_finite(expected)
+    _assert_close(jax.jit(jax.vmap(run))(*batch), expected, tolerance)
+    _assert_close(jax.pmap(run)(*batch), expected, tolerance)
+
+    def shard(*args):
+        return jax.tree.map(lambda x: x[None], run(*_first(args)))
+
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.P("data")
+    sharded = jax.shard_map(shard, mesh=mesh, in_specs=spec, out_specs=spec)
+    _assert_close(jax.jit(sharded)(*batch), expected, tolerance)
+
+    with jax.enable_x64(True):
+        wide = jitted(*_floats(draws[0], jnp.float64))
+        _assert_dtypes(wide, jnp.float64)
+    _assert_close(_first(expected), wide, tolerance)
+
+    # Half precision: rounded at the ends, computed in f32 between them.
+    half = _floats(draws[0], jnp.bfloat16)
+    narrow = jitted(*half)
+    _assert_dtypes(narrow, jnp.bfloat16, jnp.float32)
+    _assert_close(narrow, jitted(*_floats(half, jnp.float32)), max(tolerance, 1e-2))
+
+
+def _is_float(x):
+    return jnp.issubdtype(jnp.asarray(x).dtype, jnp.floating)
+
+
+def _floats(tree, dtype):
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype) if _is_float(x) else jnp.asarray(x), tree)
+
+
+def _stack(trees):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def _first(tree):
+    return jax.tree.map(lambda x: x[0], tree)
+
+
+def _gradient(function, args):
+    """Of a sum over all floats that come out, to all floats that go in."""
+    leaves, treedef = jax.tree.flatten(args)
+    places = [i for i, leaf in enumerate(leaves) if _is_float(leaf)]
+
+    def total(floats):
+        filled = list(leaves)
+        for place, leaf in zip(places, floats, strict=True):
+            filled[place] = leaf
+        out = jax.tree.leaves(function(*treedef.unflatten(filled)))
+        # Unequal weights: the plain sum of a softmax has no gradient.
+        return sum(
+            jnp.sum(x * jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape))
+            for x in out
+            if _is_float(x)
+        )
+
+    return jax.grad(total)([leaves[i] for i in places])
+
+
+def _assert_close(actual, expected, tolerance=1e-4):
+    def close(a, e):
+        if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, e = jax.random.key_data(a), jax.random.key_data(e)
+        a, e = np.asarray(a, np.float64), np.asarray(e, np.float64)
+        scale = max(1.0, np.abs(e[np.isfinite(e)]).max(initial=0.0))
+        np.testing.assert_allclose(a, e, rtol=tolerance, atol=tolerance * scale)
+
+    jax.tree.map(close, actual, expected)
+
+
+def _assert_finite(tree):
+    for leaf in jax.tree.leaves(tree):
+        assert not _is_float(leaf) or np.isfinite(np.asarray(leaf, np.float64)).all()
+
+
+def _assert_dtypes(tree, *allowed):
+    found = {x.dtype for x in jax.tree.leaves(tree) if _is_float(x)}
+    assert found <= {jnp.dtype(dtype) for dtype in allowed}, found

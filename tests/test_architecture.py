@@ -57,11 +57,28 @@ def test_jaxgen_imports_the_pure_libraries_alone(path):
     assert not any(within(name, "jax.experimental") for name in imports(path))
 
 
-@pytest.mark.parametrize("path", files("jaxgen/models", "jaxgen/flows"), ids=str)
-def test_models_know_no_other_room_and_flows_only_models(path):
-    allowed = {"models": ["models"], "flows": ["flows", "models"]}[path.parts[1]]
-    rooms = [name for name in imports(path) if within(name, "jaxgen") and name != "jaxgen"]
-    assert all(any(within(name, f"jaxgen.{room}") for room in allowed) for name in rooms)
+# Besides itself, what a room of jaxgen may use of the others.
+USES = {
+    "divergences": {"smooth"},
+    "flows": {"models"},
+    "models": set(),
+    "optimizers": set(),
+    "regularizers": {"smooth"},
+    "smooth": set(),
+}
+
+
+@pytest.mark.parametrize("path", files(*(f"jaxgen/{room}" for room in USES)), ids=str)
+def test_rooms_use_only_the_rooms_below(path):
+    room = path.parts[1]
+    allowed = {f"jaxgen.{name}" for name in {room, "arguments", *USES[room]}}
+    used = [name for name in imports(path) if within(name, "jaxgen") and name != "jaxgen"]
+    assert all(any(within(name, room) for room in allowed) for name in used)
+
+
+def test_every_room_is_in_the_table():
+    rooms = {path.name for path in (ROOT / "jaxgen").iterdir() if (path / "__init__.py").exists()}
+    assert rooms == USES.keys()
 
 
 @pytest.mark.parametrize("path", files("experiments"), ids=str)
@@ -106,7 +123,7 @@ def test_only_the_plumbing_prints(path):
     assert prints(path) == []
 
 
-@pytest.mark.parametrize("module", ["jaxgen", "jaxgen.flows", "jaxgen.models"])
+@pytest.mark.parametrize("module", ["jaxgen", *(f"jaxgen.{room}" for room in USES)])
 def test_importing_the_library_is_light(module):
     code = f"import sys, {module}; print([m for m in {HEAVY} if m in sys.modules])"
     command = [sys.executable, "-W", "error", "-c", code]

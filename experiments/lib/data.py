@@ -38,7 +38,7 @@ class Arrays:
 
     def __len__(self) -> int:
         """Number of examples."""
-        return len(self.columns["image"])
+        return len(next(iter(self.columns.values())))
 
     def __getitem__(self, index) -> dict[str, np.ndarray]:
         """One example, or a batch."""

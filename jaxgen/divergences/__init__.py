@@ -1,0 +1,1 @@
+"""Distances between probability laws, and bounds on mutual information."""

@@ -1,0 +1,1 @@
+"""What optax lacks, as optax transformations; and optimizers as dynamical systems."""

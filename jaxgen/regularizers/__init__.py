@@ -1,0 +1,1 @@
+"""Penalties on weights, activations and input gradients."""
