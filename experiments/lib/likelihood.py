@@ -12,6 +12,7 @@ import optax
 from experiments.lib.config import RunConfig
 from experiments.lib.data import Images, load_images
 from experiments.lib.errors import UserError
+from experiments.lib.method import Method
 from experiments.lib.pictures import grid
 from jaxgen import flows
 
@@ -72,15 +73,6 @@ class State(NamedTuple):
     average: Any  # of params over the steps; judged and drawn from
     optimizer: Any
     count: Any  # steps done
-
-
-class Method(NamedTuple):
-    """The functions the loop runs, see `experiments.lib.loop.train`."""
-
-    init: Any
-    step: Any
-    evaluate: Any
-    pictures: Any
 
 
 def adam(config: FlowConfig, examples: int) -> optax.GradientTransformation:

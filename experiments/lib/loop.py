@@ -39,6 +39,7 @@ def train(
     evaluate: Callable,
     data: Images,
     pictures: Callable | None = None,
+    report: Callable | None = None,
     init_batch: int = 0,
 ) -> dict:
     """Trains a method, or continues to; the result does not depend on how often it was stopped.
@@ -54,6 +55,8 @@ def train(
       evaluate: (state, batch, key) -> {name: [B]}; averaged over the test split.
       data: the images.
       pictures: (state, batch, key) -> {name: [H, W, C] in [0, 1]}; gets the first 64 test images.
+      report: {name: mean over the test split} -> {name: number}, for what is no mean itself, such
+        as F1 from the shares of hits and misses; None: the means.
       init_batch: examples in the batch that `init` gets; 0: as in a step.
 
     Returns:
@@ -86,7 +89,7 @@ def train(
         def test(state, done):
             if pictures and jax.process_index() == 0:
                 _draw(folder / "pictures", config, pictures, state, data.test, done)
-            return _test(config, mesh, programs, state, data.test)
+            return _test(config, mesh, programs, state, data.test, report)
 
         def save(state, done):
             checkpoints.save(done, state, time.monotonic() - began)
@@ -172,8 +175,8 @@ def _settle(under_way, config: RunConfig, logs: Logs, remaining: int) -> None:
             logs.write("train", done, _over_seeds(metrics))
 
 
-def _test(config, mesh, programs: Programs, state, split) -> dict[str, float]:
-    """Means over the test split."""
+def _test(config, mesh, programs: Programs, state, split, report) -> dict[str, float]:
+    """Means over the test split, and what is made of them."""
     stream = test_batches(split, config.batch_size, _processes())
     stream = ahead(devices.global_batch(mesh, batch) for batch in stream)
     sums = ahead(programs.measure(state, batch, np.uint32(i)) for i, batch in enumerate(stream))
@@ -181,7 +184,8 @@ def _test(config, mesh, programs: Programs, state, split) -> dict[str, float]:
     for part in sums:
         for name, value in jax.device_get(part).items():
             total[name] = total[name] + np.float64(value)
-    return _over_seeds({name: value / len(split) for name, value in total.items()})
+    means = {name: value / len(split) for name, value in total.items()}
+    return _over_seeds(report(means) if report else means)
 
 
 def _over_seeds(metrics: dict) -> dict[str, float]:

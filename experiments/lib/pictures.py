@@ -1,7 +1,8 @@
-"""Images to PNG files, and many images to one grid."""
+"""Images to PNG files, many images to one grid, and drawings to images."""
 
 import io
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
@@ -57,3 +58,24 @@ def grid(images, columns: int, pad: int = 1, scale: int = 0) -> np.ndarray:
     sheet = cells.transpose(0, 2, 1, 3, 4).reshape(rows * (height + 2 * pad), -1, channels)
     factor = scale or -(-48 // min(height, width))
     return sheet.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def figure(draw: Callable, width: float = 8, height: float = 5) -> np.ndarray:
+    """A drawing as an image.
+
+    Args:
+      draw: (matplotlib Figure) -> None; fills the figure it is given.
+      width: inches, of 100 pixels each.
+      height: likewise.
+
+    Returns:
+      [100 height, 100 width, 3], floating point in [0, 1].
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  slow to import
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    sheet = Figure((width, height), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(sheet)
+    draw(sheet)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3] / np.float32(255)

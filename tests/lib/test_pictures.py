@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.lib.pictures import grid, save_png
+from experiments.lib.pictures import figure, grid, save_png
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -47,3 +47,12 @@ def test_grid_enlarges_small_images():
     assert sheet.shape == (60, 180, 3)
     np.testing.assert_allclose(sheet[6:54:6, 6:54:6], images[0] / 255, rtol=1e-6)
     assert grid(np.zeros((1, 64, 64, 1)), columns=1).shape == (66, 66, 1)
+
+
+def test_a_figure_is_an_image_of_what_was_drawn():
+    def draw(sheet):
+        sheet.patch.set_facecolor("red")
+
+    image = figure(draw, width=2, height=1)
+    assert image.shape == (100, 200, 3)
+    np.testing.assert_array_equal(image[50, 100], [1, 0, 0])
