@@ -32,6 +32,8 @@ def test_a_run_learns_and_leaves_what_it_promises(toy, whole, outcome):
     noise = [line["train/noise"] for line in lines if "train/noise" in line]
     assert len({*noise}) == 60  # every step has a key of its own
     assert lines[-1]["test/nll"] == metrics["nll"]
+    variance = metrics["noise_square"] - metrics["noise"] ** 2
+    assert metrics["noise_spread"] == pytest.approx(variance**0.5, rel=1e-6)
     assert sorted(p.name for p in (whole / "pictures").iterdir()) == [
         f"digits-00000{step}.png" for step in (20, 40, 60)
     ]

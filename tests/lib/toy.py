@@ -88,7 +88,8 @@ def main(config: Config, data=None) -> dict:
         TRACES["evaluate"] += 1
         noise = jax.random.normal(key, (len(batch["image"]),))
         right = logits(state["weights"], batch).argmax(1) == batch["label"]
-        return {"nll": nll(state["weights"], batch), "accuracy": right, "noise": noise}
+        return {"nll": nll(state["weights"], batch), "accuracy": right, "noise": noise,
+                "noise_square": noise**2}  # fmt: skip
 
     def pictures(state, batch, key):
         time.sleep(config.pause)
@@ -96,8 +97,18 @@ def main(config: Config, data=None) -> dict:
             os.kill(os.getpid(), signal.SIGTERM)
         return {"digits": grid(batch["image"] / np.float32(data.levels - 1), columns=8)}
 
+    def report(means):  # no mean of its own: the spread over the test split
+        return means | {"noise_spread": (means["noise_square"] - means["noise"] ** 2) ** 0.5}
+
     return train(
-        "toy", config, init=init, step=step, evaluate=evaluate, pictures=pictures, data=data
+        "toy",
+        config,
+        init=init,
+        step=step,
+        evaluate=evaluate,
+        pictures=pictures,
+        report=report,
+        data=data,
     )
 
 
