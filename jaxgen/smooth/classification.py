@@ -1,0 +1,186 @@
+"""Smooth accuracy, generalised cross-entropy, and F-beta as counts that add up.
+
+Accuracy is a mean over examples, so its smooth form is one value per example. F-beta is not: the
+mean of the scores of micro-batches is not the score of the batch. Its numerator and denominator
+are sums, though. Add them over micro-batches, `jax.lax.psum` them over devices, and divide last:
+
+    counts = f_beta_counts(jax.nn.sigmoid(logits), labels)         # [N, C] -> two of [C]
+    counts = jax.lax.psum(counts, "data")
+    loss = 1 - jnp.mean(f_beta_score(counts))                      # macro
+    loss = 1 - f_beta_score(jax.tree.map(jnp.sum, counts))         # micro
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen.arguments import at_least_f32, require
+from jaxgen.smooth.masking import log_softmax, masked_scores
+
+
+class FBetaCounts(NamedTuple):
+    """What F-beta is the ratio of; sums over examples, in at least f32.
+
+    Attributes:
+      numerator: (1 + beta^2) TP.
+      denominator: (1 + beta^2) TP + beta^2 FN + FP.
+    """
+
+    numerator: jax.Array
+    denominator: jax.Array
+
+
+class ConfusionCounts(NamedTuple):
+    """Smooth numbers of examples; sums, in at least f32.
+
+    Attributes:
+      true_positives: sum p t.
+      false_positives: sum p (1 - t).
+      false_negatives: sum (1 - p) t.
+    """
+
+    true_positives: jax.Array
+    false_positives: jax.Array
+    false_negatives: jax.Array
+
+
+def smooth_accuracy(logits, labels, *, temperature=1.0, where=None):
+    """Probability of the right class, p_y with p = softmax(logits / temperature).
+
+    kexue.fm/archives/6620. 1 - p_y is half the L1 distance of p to the one-hot label. Its gradient
+    p_y (p - e_y) / temperature vanishes where the wrong class is sure, so start the training with
+    cross-entropy, or with `generalized_cross_entropy_loss`. temperature -> 0 is 1 where y is the
+    argmax (shared equally among ties), -> infinity is 1 / classes.
+
+    Args:
+      logits: [..., C].
+      labels: integers in [0, C), [...].
+      temperature: > 0.
+      where: classes that count, broadcasts to [..., C]; the others have p = 0.
+
+    Returns:
+      [...], in [0, 1]; its mean over the examples is the accuracy. 0, without gradient, where the
+      label is masked.
+
+    Raises:
+      ValueError: temperature <= 0, or labels that are not integers of the shape [...].
+    """
+    require("smooth_accuracy", above=0, temperature=temperature)
+    return jnp.exp(_log_likelihood("smooth_accuracy", logits, labels, temperature, where))
+
+
+def generalized_cross_entropy_loss(logits, labels, q=0.7, *, where=None):
+    """(1 - p_y^q) / q with p = softmax(logits) (Zhang and Sabuncu 2018, arXiv 1805.07836).
+
+    q -> 0 is cross-entropy -log p_y, and q = 0 gives just that; q = 1 is 1 - p_y, which is half
+    the mean absolute error's sum |p - e_y|. The gradient is p_y^q times that of cross-entropy:
+    examples that the model finds unlikely, noisy labels among them, count less.
+
+    Args:
+      logits: [..., C].
+      labels: integers in [0, C), [...].
+      q: in [0, 1].
+      where: classes that count, broadcasts to [..., C]; the others have p = 0.
+
+    Returns:
+      [...], in nats for q = 0. 1 / q, without gradient, where the label is masked (infinity for
+      q = 0).
+
+    Raises:
+      ValueError: q outside [0, 1], or labels that are not integers of the shape [...].
+    """
+    require("generalized_cross_entropy_loss", least=0, most=1, q=q)
+    log_p = _log_likelihood("generalized_cross_entropy_loss", logits, labels, 1.0, where)
+    positive = jnp.where(q == 0, 1, q)
+    return jnp.where(q == 0, -log_p, -jnp.expm1(positive * log_p) / positive)
+
+
+def f_beta_counts(probabilities, labels, *, beta=1.0, axis=0, where=None) -> FBetaCounts:
+    """Numerator and denominator of F-beta, with sums of probabilities for counts.
+
+    F_beta = (1 + beta^2) sum(p t) / (sum p + beta^2 sum t), for beta = 1 kexue.fm/archives/6620;
+    dF_1/dp_i = (2 t_i - F_1) / sum(p + t). For labels and probabilities in {0, 1} it is the usual
+    score; `optax.losses.dice_loss` with `axis=0`, `smooth` -> 0 and `reduction="none"` is 1 - F_1.
+
+    Binary: p and t are [N]. Macro: [N, C], one score per class, then their mean. Micro: add the
+    counts over the classes before dividing, or `axis=None`.
+
+    Args:
+      probabilities: in [0, 1], any shape: sigmoid(logits / temperature), or a softmax over classes.
+      labels: of the same shape, in [0, 1]; booleans and integers are fine.
+      beta: weight of recall against precision, > 0.
+      axis: axes of the examples, which are summed over; None for all.
+      where: entries that count, broadcasts to the shape of `probabilities`.
+
+    Raises:
+      ValueError: beta <= 0, or shapes that differ.
+    """
+    require("f_beta_counts", above=0, beta=beta)
+    p, t = _pairs("f_beta_counts", probabilities, labels, where)
+    numerator = (1 + beta**2) * jnp.sum(p * t, axis=axis)
+    return FBetaCounts(numerator, jnp.sum(p + beta**2 * t, axis=axis))
+
+
+def f_beta_score(counts: FBetaCounts, *, zero_division=0.0):
+    """numerator / denominator, elementwise.
+
+    Without positives (sum t = 0) the score is 0 and so is its gradient, however large the
+    probabilities: such a batch teaches nothing. To push them down there, add a constant to both
+    counts first. Without positives and with probabilities of 0, or with everything masked, the
+    denominator is 0 and the score is `zero_division`, without gradient.
+
+    Args:
+      counts: from `f_beta_counts`, added up over everything that the score is of.
+      zero_division: the score where the denominator is 0; scikit-learn's name and default.
+
+    Returns:
+      In [0, 1], of the shape of the counts, in at least f32.
+    """
+    numerator, denominator = map(at_least_f32, counts)
+    empty = denominator == 0
+    return jnp.where(empty, zero_division, numerator / jnp.where(empty, 1, denominator))
+
+
+def confusion_counts(logits, labels, *, temperature=1.0, axis=0, where=None) -> ConfusionCounts:
+    """Smooth true and false positives and false negatives, with p = sigmoid(logits / temperature).
+
+    They add up as the counts of F-beta do, and give precision TP / (TP + FP), recall TP / (TP + FN)
+    or Jaccard TP / (TP + FP + FN). temperature -> 0 counts logits > 0 as positive (0 as half), and
+    -> infinity sets every p to 1/2.
+
+    Args:
+      logits: any shape.
+      labels: of the same shape, in [0, 1]; booleans and integers are fine.
+      temperature: > 0.
+      axis: axes of the examples, which are summed over; None for all.
+      where: entries that count, broadcasts to the shape of `logits`.
+
+    Raises:
+      ValueError: temperature <= 0, or shapes that differ.
+    """
+    require("confusion_counts", above=0, temperature=temperature)
+    logits, t = _pairs("confusion_counts", logits, labels, where)
+    p, q = jax.nn.sigmoid(logits / temperature), jax.nn.sigmoid(-logits / temperature)
+    counts = (p * t, _keep(where, p * (1 - t)), q * t)
+    return ConfusionCounts(*(jnp.sum(x, axis=axis) for x in counts))
+
+
+def _log_likelihood(name, logits, labels, temperature, where):
+    logits, labels = jnp.asarray(logits), jnp.asarray(labels)
+    if labels.shape != logits.shape[:-1] or not jnp.issubdtype(labels.dtype, jnp.integer):
+        found = f"{labels.dtype}{list(labels.shape)}"
+        raise ValueError(f"{name}: labels {found}; expected integers {list(logits.shape[:-1])}")
+    log_p, _, _ = log_softmax(*masked_scores(logits, where), temperature, -1)
+    return jnp.take_along_axis(log_p, labels[..., None], axis=-1)[..., 0]
+
+
+def _pairs(name, p, t, where=None):
+    p, t = at_least_f32(p), jnp.asarray(t)
+    if p.shape != t.shape:
+        raise ValueError(f"{name}: labels {t.shape}; expected the shape {p.shape}")
+    return _keep(where, p), _keep(where, t.astype(p.dtype))
+
+
+def _keep(where, x):
+    return x if where is None else jnp.where(jnp.broadcast_to(where, x.shape), x, 0)

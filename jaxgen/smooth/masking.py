@@ -1,0 +1,36 @@
+"""Scores with masked entries, as every function of this package reads them."""
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxgen.arguments import at_least_f32
+
+
+def masked_scores(x, where):
+    """(x, valid): x in at least f32 and finite, and which of its entries count.
+
+    An entry counts where `where` holds and it is not -inf; the others are 0 in the returned x and
+    get no gradient. +inf becomes the largest finite number.
+    """
+    x = at_least_f32(x)
+    valid = x > -jnp.inf
+    if where is not None:
+        valid &= jnp.broadcast_to(where, x.shape)
+    limits = jnp.finfo(x.dtype)
+    return jnp.clip(jnp.where(valid, x, 0), limits.min, limits.max), valid
+
+
+def log_softmax(x, valid, temperature, axis):
+    """(log p, top, log_total) with log p = (x - top) / temperature - log_total.
+
+    log p is -inf where not valid. In a row without valid entries all of log p is -inf, and top and
+    log_total are 0. These two keep `axis`, with size 1.
+    """
+    some = jnp.any(valid, axis=axis, keepdims=True)
+    floor = jnp.finfo(x.dtype).min
+    top = jnp.max(jnp.where(valid, x, floor), axis=axis, keepdims=True)
+    top = jnp.where(some, lax.stop_gradient(top), 0)
+    z = jnp.where(valid, (x - top) / temperature, -jnp.inf)
+    total = jnp.sum(jnp.exp(z), axis=axis, keepdims=True)
+    log_total = jnp.log(jnp.where(some, total, 1))
+    return z - log_total, top, log_total
