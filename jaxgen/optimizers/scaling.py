@@ -1,0 +1,98 @@
+"""Learning rates per leaf: multipliers of the updates at the end of a chain."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxgen.arguments import at_least_f32
+
+
+def scale_by_tree(multipliers: Any | Callable[[Any], Any]) -> optax.GradientTransformation:
+    """u_leaf -> multiplier_leaf * u_leaf: a learning rate for each leaf, after the optimizer.
+
+        optax.chain(optax.adamw(rate), scale_by_tree(by_path({"head": 1.0, "": 0.1})))
+
+    Multiplying updates means the same for every optimizer. The parameterisation theta = lambda phi
+    (Su Jianlin, kexue.fm post 6418), which Keras needs for want of this, does not:
+
+        optimizer                       effect of theta = lambda phi
+        SGD, momentum                   learning rate times lambda^2
+        Adam (eps -> 0), Lion           learning rate times lambda
+        AdamW                           neither: the decay keeps the rate 1 that Adam's part loses
+        Adafactor with scale by RMS     none: the RMS of phi takes lambda back
+        LAMB                            none: its trust ratio takes lambda back
+
+    and its checkpoints hold phi. Scaling gradients *before* Adam or a sign does nothing at all.
+    Here weight decay within the chain is scaled too, as a smaller learning rate would. One inner
+    state and one count serve all leaves, and a global-norm clip before it stays global, which
+    `optax.partition` with a group per rate does not give. A multiplier of 0 freezes a leaf but
+    keeps its moments: `optax.selective_transform` saves those.
+
+    Args:
+      multipliers: a tree like the updates, of numbers or of arrays with the leaf's rank that
+        broadcast to its shape ([L, 1, 1] for L stacked layers); or a function from a tree to
+        that, such as `by_path` or `layer_wise_decay` return.
+
+    Returns:
+      A stateless transformation. Products are formed in at least f32 and come back in the update's
+      dtype. Leaves that `optax.masked` hides stay hidden.
+
+    Raises:
+      ValueError: at init and update, where a leaf has no multiplier, or one of another shape.
+    """
+
+    def tree_for(updates):
+        return multipliers(updates) if callable(multipliers) else multipliers
+
+    def init(params):
+        _check(params, tree_for(params))
+        return optax.EmptyState()
+
+    def scale(u, multiplier):
+        if isinstance(u, optax.MaskedNode):
+            return u
+        wide = at_least_f32(u)
+        return (wide * jnp.asarray(multiplier, wide.dtype)).astype(u.dtype)
+
+    def update(updates, state, params=None):
+        del params
+        tree = tree_for(updates)
+        _check(updates, tree)
+        return jax.tree.map(scale, updates, tree, is_leaf=_is_masked), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def _is_masked(x) -> bool:
+    return isinstance(x, optax.MaskedNode)
+
+
+def _check(updates, multipliers) -> None:
+    """One multiplier per leaf, that broadcasts; masked leaves may have one or none."""
+    leaves = _by_name(updates)
+    found = _by_name(multipliers)
+    for name in leaves.keys() | found.keys():
+        leaf, multiplier = leaves.get(name), found.get(name)
+        if _is_masked(leaf):
+            continue
+        if leaf is None or multiplier is None:
+            wrong = "no multiplier" if multiplier is None else "a multiplier and no update"
+            raise ValueError(f"scale_by_tree: {name} has {wrong}; expected trees that match")
+        shape, target = np.shape(multiplier), np.shape(leaf)
+        if shape and (
+            len(shape) != len(target)
+            or any(m not in (1, n) for m, n in zip(shape, target, strict=True))
+        ):
+            raise ValueError(
+                f"scale_by_tree: multiplier of {name} has shape {shape};"
+                f" expected () or one of the same rank that broadcasts to {target}"
+            )
+
+
+def _by_name(tree) -> dict[str, Any]:
+    named = jax.tree.leaves_with_path(tree, is_leaf=_is_masked)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in named}
