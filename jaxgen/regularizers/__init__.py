@@ -1,1 +1,53 @@
-"""Penalties on weights, activations and input gradients."""
+"""Penalties on weights, activations and input gradients.
+
+w = filter_matrix(kernel)                                # HWIO -> [d, k], filters in columns
+loss += 1e-2 * soft_orthogonality(w)
+sigma, v = srip(w, v)                                    # v = srip_vector(key, w) at first
+loss += self_orthogonality(sign_correlations(y), l1=1.0, l2=1.0)
+x = interpolate(key, real, fake)
+loss += 10 * jnp.mean(one_centered_gradient_penalty(lambda x: net.apply(params, x), x))
+"""
+
+from jaxgen.regularizers.gradient_penalty import (
+    gradient_power_penalty,
+    interpolate,
+    one_centered_gradient_penalty,
+    one_sided_gradient_penalty,
+    zero_centered_gradient_penalty,
+)
+from jaxgen.regularizers.orthogonality import (
+    filter_matrix,
+    mutual_coherence,
+    off_diagonal,
+    pairwise_angles,
+    pairwise_cosines,
+    soft_orthogonality,
+    srip,
+    srip_vector,
+    unit_columns,
+)
+from jaxgen.regularizers.self_orthogonality import (
+    arcsine_correlations,
+    self_orthogonality,
+    sign_correlations,
+)
+
+__all__ = [
+    "arcsine_correlations",
+    "filter_matrix",
+    "gradient_power_penalty",
+    "interpolate",
+    "mutual_coherence",
+    "off_diagonal",
+    "one_centered_gradient_penalty",
+    "one_sided_gradient_penalty",
+    "pairwise_angles",
+    "pairwise_cosines",
+    "self_orthogonality",
+    "sign_correlations",
+    "soft_orthogonality",
+    "srip",
+    "srip_vector",
+    "unit_columns",
+    "zero_centered_gradient_penalty",
+]
