@@ -1,0 +1,238 @@
+"""Divergences between Gaussians in closed form.
+
+Diagonal ones take mean and log_std, [..., D] each, what the encoder of a VAE puts out (log_var =
+2 log_std); the ones called `_full` take a mean [..., D] and a covariance [..., D, D], symmetric and
+positive definite. All return [...], in at least f32: one number per example.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen.arguments import at_least_f32
+
+_LOG2 = 0.6931471805599453
+
+
+def gaussian_kl(mean_p, log_std_p, mean_q, log_std_q):
+    """KL(P || Q) = sum log(s_q / s_p) + (s_p^2 + (m_p - m_q)^2) / (2 s_q^2) - 1/2, in nats.
+
+    Args:
+      mean_p: [..., D].
+      log_std_p: [..., D].
+      mean_q: [..., D].
+      log_std_q: [..., D].
+
+    Returns:
+      [...].
+
+    Raises:
+      ValueError: the shapes differ.
+    """
+    mean_p, log_std_p, mean_q, log_std_q = _diagonal(
+        "gaussian_kl", mean_p, log_std_p, mean_q, log_std_q
+    )
+    # expm1: exact where the two are nearly equal.
+    log_ratio = log_std_p - log_std_q
+    distance = (mean_p - mean_q) * jnp.exp(-log_std_q)
+    return jnp.sum(0.5 * jnp.expm1(2 * log_ratio) - log_ratio + 0.5 * distance**2, axis=-1)
+
+
+def gaussian_kl_to_standard(mean, log_std):
+    """KL(N(mean, std^2) || N(0, I)) = 1/2 sum (mean^2 + std^2 - 1 - 2 log std), in nats.
+
+    Kingma and Welling 2014 (arXiv 1312.6114, appendix B).
+
+    Args:
+      mean: [..., D].
+      log_std: [..., D].
+
+    Returns:
+      [...].
+
+    Raises:
+      ValueError: the shapes differ.
+    """
+    mean, log_std = _diagonal("gaussian_kl_to_standard", mean, log_std)
+    return jnp.sum(0.5 * (mean**2 + jnp.expm1(2 * log_std)) - log_std, axis=-1)
+
+
+def gaussian_jeffreys(mean_p, log_std_p, mean_q, log_std_q):
+    """KL(P || Q) + KL(Q || P), in nats, the scale of the record `jeffreys`.
+
+    sum 2 sinh^2(log s_p - log s_q) + (m_p - m_q)^2 (1 / s_p^2 + 1 / s_q^2) / 2.
+
+    Args:
+      mean_p: [..., D].
+      log_std_p: [..., D].
+      mean_q: [..., D].
+      log_std_q: [..., D].
+
+    Returns:
+      [...].
+
+    Raises:
+      ValueError: the shapes differ.
+    """
+    mean_p, log_std_p, mean_q, log_std_q = _diagonal(
+        "gaussian_jeffreys", mean_p, log_std_p, mean_q, log_std_q
+    )
+    distance = mean_p - mean_q
+    scaled = (distance * jnp.exp(-log_std_p)) ** 2 + (distance * jnp.exp(-log_std_q)) ** 2
+    return jnp.sum(2 * jnp.sinh(log_std_p - log_std_q) ** 2 + 0.5 * scaled, axis=-1)
+
+
+def gaussian_bhattacharyya(mean_p, log_std_p, mean_q, log_std_q):
+    """Bhattacharyya distance -log int sqrt(p q).
+
+    sum (m_p - m_q)^2 / (4 (s_p^2 + s_q^2)) + 1/2 log((s_p^2 + s_q^2) / (2 s_p s_q)). The squared
+    Hellinger distance of the record `squared_hellinger` is 2 (1 - exp(-this)).
+
+    Args:
+      mean_p: [..., D].
+      log_std_p: [..., D].
+      mean_q: [..., D].
+      log_std_q: [..., D].
+
+    Returns:
+      [...].
+
+    Raises:
+      ValueError: the shapes differ.
+    """
+    mean_p, log_std_p, mean_q, log_std_q = _diagonal(
+        "gaussian_bhattacharyya", mean_p, log_std_p, mean_q, log_std_q
+    )
+    log_ratio = log_std_p - log_std_q
+    log_sum = jnp.logaddexp(2 * log_std_p, 2 * log_std_q)
+    apart = 0.25 * ((mean_p - mean_q) * jnp.exp(-0.5 * log_sum)) ** 2
+    return jnp.sum(apart + 0.5 * (jnp.logaddexp(log_ratio, -log_ratio) - _LOG2), axis=-1)
+
+
+def gaussian_squared_hellinger(mean_p, log_std_p, mean_q, log_std_q):
+    """int (sqrt p - sqrt q)^2 = 2 (1 - int sqrt(p q)), in [0, 2]; others halve it.
+
+    Args:
+      mean_p: [..., D].
+      log_std_p: [..., D].
+      mean_q: [..., D].
+      log_std_q: [..., D].
+
+    Returns:
+      [...].
+
+    Raises:
+      ValueError: the shapes differ.
+    """
+    arguments = _diagonal("gaussian_squared_hellinger", mean_p, log_std_p, mean_q, log_std_q)
+    return -2 * jnp.expm1(-gaussian_bhattacharyya(*arguments))
+
+
+def gaussian_squared_wasserstein(mean_p, log_std_p, mean_q, log_std_q):
+    """W_2^2 = sum (m_p - m_q)^2 + (s_p - s_q)^2.
+
+    Args:
+      mean_p: [..., D].
+      log_std_p: [..., D].
+      mean_q: [..., D].
+      log_std_q: [..., D].
+
+    Returns:
+      [...].
+
+    Raises:
+      ValueError: the shapes differ.
+    """
+    mean_p, log_std_p, mean_q, log_std_q = _diagonal(
+        "gaussian_squared_wasserstein", mean_p, log_std_p, mean_q, log_std_q
+    )
+    spread = jnp.exp(log_std_p) - jnp.exp(log_std_q)
+    return jnp.sum((mean_p - mean_q) ** 2 + spread**2, axis=-1)
+
+
+def gaussian_kl_full(mean_p, covariance_p, mean_q, covariance_q):
+    """KL(P || Q) = 1/2 (tr(C_q^-1 C_p) + |L_q^-1 (m_p - m_q)|^2 - D + log det C_q / det C_p).
+
+    Through the Cholesky factors C = L L^T; NaN if a covariance is not positive definite.
+
+    Args:
+      mean_p: [..., D].
+      covariance_p: [..., D, D].
+      mean_q: [..., D].
+      covariance_q: [..., D, D].
+
+    Returns:
+      [...], nats.
+
+    Raises:
+      ValueError: the shapes do not match.
+    """
+    mean_p, chol_p, mean_q, chol_q = _full(
+        "gaussian_kl_full", mean_p, covariance_p, mean_q, covariance_q
+    )
+    both = jnp.concatenate([chol_p, (mean_p - mean_q)[..., None]], axis=-1)
+    whitened = jax.lax.linalg.triangular_solve(chol_q, both, left_side=True, lower=True)
+    trace = jnp.sum(whitened**2, axis=(-2, -1)) - mean_p.shape[-1]
+    return 0.5 * trace + jnp.sum(_log_diagonal(chol_q) - _log_diagonal(chol_p), axis=-1)
+
+
+def gaussian_squared_wasserstein_full(mean_p, covariance_p, mean_q, covariance_q):
+    """W_2^2 = |m_p - m_q|^2 + tr(C_p + C_q - 2 (C_p^1/2 C_q C_p^1/2)^1/2).
+
+    The last trace is the sum of the singular values of L_p^T L_q, C = L L^T: there is no square
+    root of an eigenvalue, so the gradient is finite where eigenvalues coincide or the two laws
+    do. Rounding leaves about eps tr(C), which may be negative. NaN if a covariance is not
+    positive definite.
+
+    Args:
+      mean_p: [..., D].
+      covariance_p: [..., D, D].
+      mean_q: [..., D].
+      covariance_q: [..., D, D].
+
+    Returns:
+      [...].
+
+    Raises:
+      ValueError: the shapes do not match.
+    """
+    mean_p, chol_p, mean_q, chol_q = _full(
+        "gaussian_squared_wasserstein_full", mean_p, covariance_p, mean_q, covariance_q
+    )
+    cross = jnp.matmul(jnp.swapaxes(chol_p, -2, -1), chol_q, precision=jax.lax.Precision.HIGHEST)
+    overlap = jnp.sum(jnp.linalg.svd(cross, compute_uv=False), axis=-1)
+    traces = jnp.sum(chol_p**2 + chol_q**2, axis=(-2, -1))
+    return jnp.sum((mean_p - mean_q) ** 2, axis=-1) + traces - 2 * overlap
+
+
+def _log_diagonal(matrix):
+    return jnp.log(jnp.diagonal(matrix, axis1=-2, axis2=-1))
+
+
+def _diagonal(where, mean_p, *others):
+    arrays = [at_least_f32(x) for x in (mean_p, *others)]
+    names = ("log_std", "mean_q", "log_std_q")
+    for name, x in zip(names, arrays[1:], strict=False):
+        if x.shape != arrays[0].shape or x.ndim == 0:
+            raise ValueError(
+                f"{where}: {name} {x.shape}; expected the shape of the mean {arrays[0].shape}, "
+                "[..., D]"
+            )
+    return arrays
+
+
+def _full(where, mean_p, covariance_p, mean_q, covariance_q):
+    """The arguments in at least f32, with Cholesky factors in place of the covariances."""
+    mean_p, covariance_p, mean_q, covariance_q = (
+        at_least_f32(x) for x in (mean_p, covariance_p, mean_q, covariance_q)
+    )
+    square = (*mean_p.shape, mean_p.shape[-1]) if mean_p.ndim else ()
+    for name, x, shape in (
+        ("covariance_p", covariance_p, square),
+        ("mean_q", mean_q, mean_p.shape),
+        ("covariance_q", covariance_q, square),
+    ):
+        if x.shape != shape or x.ndim == 0:
+            raise ValueError(
+                f"{where}: {name} {x.shape}; expected {shape} for a mean_p of {mean_p.shape}"
+            )
+    return mean_p, jnp.linalg.cholesky(covariance_p), mean_q, jnp.linalg.cholesky(covariance_q)

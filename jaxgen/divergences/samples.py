@@ -1,0 +1,237 @@
+"""Distances between two samples: maximum mean discrepancy, energy, (sliced) Wasserstein.
+
+All of them are numbers for a whole batch: x is [N, D] and y [M, D], and a scalar comes back, in at
+least f32. On a batch that is sharded, `jit` over the global arrays gives the global distance.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.arguments import at_least_f32, require
+
+
+def squared_distances(x, y):
+    """|x_i - y_j|^2, from differences and not from |x|^2 - 2 x y + |y|^2.
+
+    Never negative, exactly 0 for equal points, and as precise far from the origin as near it, in
+    any matmul precision. XLA fuses the sum: the [N, M, D] differences are not stored. It costs
+    more time than a matrix product for large D.
+
+    Args:
+      x: [N, D].
+      y: [M, D].
+
+    Returns:
+      [N, M].
+
+    Raises:
+      ValueError: not two sets of points of one dimension.
+    """
+    x, y = _points("squared_distances", x, y)
+    return jnp.sum((x[:, None, :] - y[None, :, :]) ** 2, axis=-1)
+
+
+def rbf_kernel(bandwidth) -> Callable:
+    """k(x, y) = sum over bandwidths s of exp(-|x - y|^2 / (2 s^2)).
+
+    Args:
+      bandwidth: s > 0, in the units of x; a number, or an array of any shape to sum over.
+
+    Returns:
+      (x [N, D], y [M, D]) -> [N, M].
+
+    Raises:
+      ValueError: a bandwidth <= 0.
+    """
+    require("rbf_kernel", above=0, bandwidth=bandwidth)
+
+    def kernel(x, y):
+        squared = squared_distances(x, y)[..., None]
+        widths = jnp.ravel(jnp.asarray(bandwidth, squared.dtype))[None, None, :]
+        return jnp.sum(jnp.exp(-0.5 * squared / widths**2), axis=-1)
+
+    return kernel
+
+
+def polynomial_kernel(degree: int = 3) -> Callable:
+    """k(x, y) = (x . y / D + 1)^degree; degree 3 is that of KID.
+
+    Binkowski et al. 2018 (arXiv 1801.01401, section 3). Products are taken in full f32 (not TF32).
+
+    Args:
+      degree: an integer >= 1.
+
+    Returns:
+      (x [N, D], y [M, D]) -> [N, M].
+
+    Raises:
+      ValueError: degree < 1.
+    """
+    require("polynomial_kernel", least=1, degree=degree)
+
+    def kernel(x, y):
+        x, y = _points("polynomial_kernel", x, y)
+        products = jnp.matmul(x, y.T, precision=jax.lax.Precision.HIGHEST)
+        return (products / x.shape[1] + 1) ** degree
+
+    return kernel
+
+
+def energy_kernel() -> Callable:
+    """k(x, y) = -|x - y|, conditionally positive definite; the gradient at x = y is 0.
+
+    With it the squared MMD is the energy distance (Sejdinovic et al. 2013, arXiv 1207.6076).
+
+    Returns:
+      (x [N, D], y [M, D]) -> [N, M].
+    """
+
+    def kernel(x, y):
+        squared = squared_distances(x, y)
+        apart = squared > 0
+        return -jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1)), 0)
+
+    return kernel
+
+
+def squared_mmd(kernel, x, y):
+    """MMD^2 as a V-statistic: mean k(x, x') + mean k(y, y') - 2 mean k(x, y), all pairs.
+
+    Gretton et al. 2012, Journal of Machine Learning Research 13, equation 5. The distance between
+    the two empirical laws: >= 0, 0 if they are equal, and biased upwards, by O(1/N + 1/M), as an
+    estimate of the distance between the laws they were drawn from.
+
+    Args:
+      kernel: (x [N, D], y [M, D]) -> [N, M].
+      x: [N, D].
+      y: [M, D].
+
+    Returns:
+      a scalar.
+
+    Raises:
+      ValueError: not two sets of points of one dimension.
+    """
+    x, y = _points("squared_mmd", x, y)
+    return jnp.mean(kernel(x, x)) + jnp.mean(kernel(y, y)) - 2 * jnp.mean(kernel(x, y))
+
+
+def squared_mmd_unbiased(kernel, x, y):
+    """MMD^2 as a U-statistic: means over i != j within a sample; may be negative.
+
+    Gretton et al. 2012, Journal of Machine Learning Research 13, lemma 6. With
+    `polynomial_kernel()` on classifier features it is KID (arXiv 1801.01401).
+
+    Args:
+      kernel: (x [N, D], y [M, D]) -> [N, M].
+      x: [N, D], N >= 2.
+      y: [M, D], M >= 2.
+
+    Returns:
+      a scalar whose expectation over samples is the squared MMD of the two laws.
+
+    Raises:
+      ValueError: fewer than 2 samples, or not two sets of points of one dimension.
+    """
+    x, y = _points("squared_mmd_unbiased", x, y)
+    if min(len(x), len(y)) < 2:
+        name, few = ("x", x) if len(x) < 2 else ("y", y)
+        raise ValueError(f"squared_mmd_unbiased: {name} {few.shape}; expected at least 2 samples")
+
+    def within(x):
+        n = len(x)
+        others = jnp.where(jnp.eye(n, dtype=bool), 0, kernel(x, x))
+        return jnp.sum(others) / (n * (n - 1))
+
+    return within(x) + within(y) - 2 * jnp.mean(kernel(x, y))
+
+
+def energy_distance(x, y):
+    """2 E|X - Y| - E|X - X'| - E|Y - Y'| between the empirical laws (V-statistic), >= 0.
+
+    Szekely and Rizzo 2013, Journal of Statistical Planning and Inference 143. It is a squared
+    metric: scipy.stats.energy_distance is its square root.
+
+    Args:
+      x: [N, D].
+      y: [M, D].
+
+    Returns:
+      a scalar; the gradient at coinciding points is finite.
+
+    Raises:
+      ValueError: not two sets of points of one dimension.
+    """
+    x, y = _points("energy_distance", x, y)
+    return squared_mmd(energy_kernel(), x, y)
+
+
+def wasserstein_1d(x, y, p=1):
+    """W_p^p = int_0^1 |F_x^-1(s) - F_y^-1(s)|^p ds between empirical laws on the line.
+
+    Exact for any two sizes: the quantile functions are steps, and the integral a sum over the
+    union of their breaks; for equal sizes, over the sorted pairs. The power p is left on, because
+    the p-th root has no gradient at 0; for p = 1 this is scipy.stats.wasserstein_distance.
+
+    Args:
+      x: [..., N].
+      y: [..., M], the same leading shape.
+      p: a Python number >= 1.
+
+    Returns:
+      [...].
+
+    Raises:
+      ValueError: p < 1, or shapes that do not match.
+    """
+    require("wasserstein_1d", least=1, p=p)
+    x, y = at_least_f32(x), at_least_f32(y)
+    if x.ndim == 0 or y.ndim == 0 or x.shape[:-1] != y.shape[:-1] or 0 in (*x.shape, *y.shape):
+        raise ValueError(f"wasserstein_1d: y {y.shape}; expected [..., M] for x [..., N] {x.shape}")
+    n, m = x.shape[-1], y.shape[-1]
+    # In units of 1 / (n m), so that breaks which coincide do so exactly.
+    breaks = np.union1d(np.arange(n + 1) * m, np.arange(m + 1) * n)
+    left, weight = breaks[:-1], np.diff(breaks) / (n * m)
+    gap = jnp.sort(x, axis=-1)[..., left // m] - jnp.sort(y, axis=-1)[..., left // n]
+    return jnp.matmul(jnp.abs(gap) ** p, weight.astype(gap.dtype), precision="highest")
+
+
+def sliced_wasserstein(key, x, y, *, projections: int = 128, p=2):
+    """SW_p^p = mean over random directions d of W_p^p(d . x, d . y).
+
+    Bonneel et al. 2015, Journal of Mathematical Imaging and Vision 51. The power p is left on, as
+    in `wasserstein_1d`. For p = 2 and a shift by a vector a it tends to |a|^2 / D.
+
+    Args:
+      key: a PRNG key, used once.
+      x: [N, D].
+      y: [M, D].
+      projections: how many directions, uniform on the unit sphere, >= 1.
+      p: a Python number >= 1.
+
+    Returns:
+      a scalar.
+
+    Raises:
+      ValueError: p < 1, projections < 1, or not two sets of points of one dimension.
+    """
+    require("sliced_wasserstein", least=1, projections=projections, p=p)
+    x, y = _points("sliced_wasserstein", x, y)
+    # In f32 whatever x is: the same key gives the same directions.
+    directions = jax.random.normal(key, (projections, x.shape[1]), jnp.float32).astype(x.dtype)
+    directions /= jnp.linalg.norm(directions, axis=1, keepdims=True)
+
+    def project(points):
+        return jnp.matmul(directions, points.T, precision=jax.lax.Precision.HIGHEST)
+
+    return jnp.mean(wasserstein_1d(project(x), project(y), p))
+
+
+def _points(where, x, y):
+    x, y = at_least_f32(x), at_least_f32(y)
+    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or 0 in (*x.shape, *y.shape):
+        raise ValueError(f"{where}: y {y.shape}; expected [M, D] for x [N, D] {x.shape}")
+    return x, y
