@@ -1,0 +1,190 @@
+"""Training on the metric itself: smooth F1 and smooth accuracy against cross-entropy.
+
+Su Jianlin's post 6620 (kexue.fm). Generalised cross-entropy: Zhang & Sabuncu 2018 (arXiv
+1805.07836).
+
+Ten detectors share one linear layer: "is it a c?" for every class c, where one example in ten is.
+Each loss trains its own from the same start on the same batches; after a warm-up on cross-entropy,
+since smooth metrics have no gradient where a model is sure and wrong. Judged by macro F1: the mean
+over the classes of F1 on the test split, at the threshold 1/2.
+
+    python -m experiments.smooth_metrics --seeds 8                                     0.5 min
+    python -m experiments.smooth_metrics --seeds 4 --data fashion_mnist --data-dir DIR   1 min
+
+                                  digits             Fashion-MNIST
+                            F1            recall     F1              recall
+    cross-entropy           0.883 +- 0.002  0.863    0.8223 +- 0.0003  0.791
+    balanced cross-entropy  0.850 +- 0.002  0.898    0.7776 +- 0.0002  0.945
+    generalised, q = 0.7    0.878 +- 0.002  0.845    0.8249 +- 0.0005  0.790
+    smooth accuracy         0.876 +- 0.002  0.837    0.8152 +- 0.0008  0.773
+    smooth F1               0.874 +- 0.002  0.847    0.8359 +- 0.0003  0.838
+
+Mean and standard deviation over seeds, two CPU cores, JAX 0.10.2. Smooth F1 helps where classes
+overlap and recall must be bought with precision (Fashion-MNIST: + 1.4 points). A linear layer
+almost separates the 1,437 digits; there every smooth metric is a little worse than cross-entropy,
+which goes on learning from examples that are right already. With a hidden layer (`--layers 1`) the
+losses differed by less than their own spread on training images held out for it. Step size and
+batch size were chosen there as well.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.lib.classification import CLASSES, ClassifierConfig, State, descend, mlp, pixels
+from experiments.lib.config import launch
+from experiments.lib.data import Images, load_images
+from experiments.lib.loop import train
+from experiments.lib.method import Method, side_by_side
+from experiments.lib.pictures import figure
+from jaxgen import smooth
+
+
+@dataclass(frozen=True)
+class Config(ClassifierConfig):
+    """The knobs of training on smooth metrics."""
+
+    learning_rate: float = 0.03
+    """Peak of Adam's step size; a cosine takes it to zero."""
+    steps: int = 2000
+    """Training steps."""
+    batch_size: int = 512
+    """Examples per step."""
+    width: int = 64
+    """Units of each hidden layer."""
+    layers: int = 0
+    """Hidden layers; 0: logistic regression."""
+    warm_up: float = 0.25
+    """Share of the steps in which the smooth metrics' runs still follow cross-entropy."""
+
+    LEAST: ClassVar = ClassifierConfig.LEAST | {"width": 1, "layers": 0, "warm_up": 0}
+
+
+SMOKE = Config(steps=4, batch_size=16, eval_every=2, log_every=1)
+
+
+class Progress(NamedTuple):
+    """A classifier and how far it has come."""
+
+    model: State
+    count: Any  # steps done
+
+
+def losses() -> dict[str, Callable]:
+    """Name -> (logits [B, C], labels [B, C] in {0, 1}) -> scalar."""
+
+    def cross_entropy(logits, labels):
+        return jnp.mean(optax.losses.sigmoid_binary_cross_entropy(logits, labels))
+
+    def balanced(logits, labels):
+        weights = jnp.where(labels == 1, CLASSES / 2, CLASSES / (CLASSES - 1) / 2)
+        return jnp.mean(weights * optax.losses.sigmoid_binary_cross_entropy(logits, labels))
+
+    def two_classes(logits):
+        return jnp.stack([jnp.zeros_like(logits), logits], axis=-1)
+
+    def accuracy(logits, labels):
+        return 1 - jnp.mean(smooth.smooth_accuracy(two_classes(logits), labels))
+
+    def generalized(logits, labels):
+        return jnp.mean(smooth.generalized_cross_entropy_loss(two_classes(logits), labels))
+
+    def f1(logits, labels):
+        counts = smooth.f_beta_counts(jax.nn.sigmoid(logits), labels)
+        return 1 - jnp.mean(smooth.f_beta_score(counts))
+
+    return {
+        "cross_entropy": cross_entropy,
+        "balanced_cross_entropy": balanced,
+        "generalized_cross_entropy": generalized,
+        "smooth_accuracy": accuracy,
+        "smooth_f1": f1,
+    }
+
+
+def main(config: Config) -> dict:
+    """Train one classifier per loss on the same batches, and return the summary."""
+    data = load_images(config.data, config.data_dir)
+    network = mlp(config.width, config.layers)
+    warm_up = round(config.warm_up * config.steps)
+    optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
+
+    def answers(params, batch):
+        """Logits and truth of "is it a c?" for every class c."""
+        logits: Any = network.apply(params, pixels(batch, data))
+        return logits, jax.nn.one_hot(batch["label"], CLASSES, dtype=jnp.int32)
+
+    def classifier(metric_loss):
+        def loss(params, batch, count):
+            pair = answers(params, batch)
+            return jnp.where(count < warm_up, losses()["cross_entropy"](*pair), metric_loss(*pair))
+
+        def init(key, batch):
+            params = network.init(key, pixels(batch, data))
+            return Progress(State(params, optimizer.init(params)), jnp.zeros((), jnp.int32))
+
+        def step(state, batch, key):
+            model, metrics = descend(loss, optimizer, state.model, batch, state.count)
+            return Progress(model, state.count + 1), metrics
+
+        def evaluate(state, batch, key):
+            logits, labels = answers(state.model.params, batch)
+            called = logits > 0
+            shares = {"hits": called * labels, "called": called, "positives": labels}
+            return {
+                f"{name}/{c}": share[:, c].astype(jnp.float32)
+                for name, share in shares.items()
+                for c in range(CLASSES)
+            }
+
+        return Method(init, step, evaluate, report=scores)
+
+    methods = {name: classifier(loss) for name, loss in losses().items()}
+    method = side_by_side(methods, pictures(answers, data))
+    return train("smooth_metrics", config, data=data, **method._asdict())
+
+
+def scores(shares: dict) -> dict:
+    """Macro F1, precision and recall from the shares per class of the test split."""
+
+    def of_classes(name):
+        return np.stack([shares[f"{name}/{c}"] for c in range(CLASSES)])
+
+    hits, called, positives = map(of_classes, ("hits", "called", "positives"))
+    return {
+        "f1": np.mean(2 * hits / np.maximum(called + positives, 1e-9), axis=0),
+        "precision": np.mean(hits / np.maximum(called, 1e-9), axis=0),
+        "recall": np.mean(hits / np.maximum(positives, 1e-9), axis=0),
+    }
+
+
+def pictures(answers: Callable, data: Images):
+    """Macro F1 on the test split for every threshold on the probability."""
+    everything = data.test[np.arange(min(len(data.test), 10_000))]
+    thresholds = np.linspace(0.01, 0.99, 99)
+
+    def draw(state, batch, key):
+        def lines(sheet):
+            axes = sheet.subplots()
+            for name, progress in state.items():
+                logits, labels = map(np.asarray, answers(progress.model.params, everything))
+                probabilities = np.asarray(jax.nn.sigmoid(logits))
+                called = [probabilities > threshold for threshold in thresholds]
+                f1 = [(2 * (c * labels).sum(0) / (c.sum(0) + labels.sum(0))).mean() for c in called]
+                axes.plot(thresholds, f1, label=name)
+            axes.axvline(0.5, color="grey", linewidth=0.5)
+            axes.set(xlabel="threshold on the probability", ylabel="macro F1 on the test split")
+            axes.legend()
+
+        return {"f1_by_threshold": figure(lines)}
+
+    return draw
+
+
+if __name__ == "__main__":
+    launch(main, Config)
