@@ -1,0 +1,93 @@
+"""AdaX: Adam with a second moment that never forgets."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxgen.arguments import at_least_f32, require
+
+
+class ScaleByAdaxState(NamedTuple):
+    """Steps done [], first moment m and normalised second moment v_hat, both in at least f32."""
+
+    steps: jax.Array
+    mu: Any
+    nu: Any
+
+
+def scale_by_adax(
+    b1: float = 0.9, b2: float = 1e-4, eps: float = 1e-8
+) -> optax.GradientTransformation:
+    """m / (sqrt(v_hat) + eps), v_hat a mean of g^2 in which older gradients weigh more.
+
+    Li, Wang, Zhang & Luo 2020 (arXiv 2004.09740), step t from 1:
+
+        m = b1 m + (1 - b1) g,   v = (1 + b2) v + b2 g^2,   v_hat = v / ((1 + b2)^t - 1)
+
+    Both v and (1 + b2)^t overflow f32 after t = 887,272 steps at b2 = 1e-4. So v_hat itself is
+    kept, as the equal moving average
+
+        v_hat = (1 - rho_t) v_hat + rho_t g^2,   rho_t = b2 / ((1 + b2)^t - 1)
+
+    rho_1 = 1, rho_t ~ 1/t while b2 t is small, and rho_t falls like (1 + b2)^-t after that: the
+    second moment freezes. m has no bias correction, as in the paper.
+
+    Args:
+      b1: decay of the first moment, in [0, 1).
+      b2: growth of the second moment's memory, > 0; towards 0 it becomes the plain mean of g^2.
+      eps: > 0 or 0, outside the square root.
+
+    Raises:
+      ValueError: a number out of range.
+    """
+    require("scale_by_adax", least=0, most=1, b1=b1)
+    require("scale_by_adax", above=0, b2=b2)
+    require("scale_by_adax", least=0, eps=eps)
+
+    def init(params):
+        def zeros():
+            return jax.tree.map(lambda p: jnp.zeros_like(at_least_f32(p)), params)
+
+        return ScaleByAdaxState(jnp.zeros([], jnp.int32), zeros(), zeros())
+
+    def update(updates, state, params=None):
+        del params
+        steps = optax.safe_increment(state.steps)
+
+        def moments(g, m, v):
+            g, rho = g.astype(m.dtype), _memory_rate(steps, b2, v.dtype)
+            return b1 * m + (1 - b1) * g, (1 - rho) * v + rho * jnp.square(g)
+
+        mu = jax.tree.map(lambda g, m, v: moments(g, m, v)[0], updates, state.mu, state.nu)
+        nu = jax.tree.map(lambda g, m, v: moments(g, m, v)[1], updates, state.mu, state.nu)
+        out = jax.tree.map(
+            lambda g, m, v: (m / (jnp.sqrt(v) + eps)).astype(g.dtype), updates, mu, nu
+        )
+        return out, ScaleByAdaxState(steps, mu, nu)
+
+    return optax.GradientTransformation(init, update)
+
+
+def adax(
+    learning_rate: optax.ScalarOrSchedule, b1: float = 0.9, b2: float = 1e-4, eps: float = 1e-8
+) -> optax.GradientTransformationExtraArgs:
+    """AdaX with a learning rate; see `scale_by_adax`.
+
+    The paper's AdaX-W, with decoupled weight decay, is
+    `optax.chain(scale_by_adax(), optax.add_decayed_weights(wd), optax.scale_by_learning_rate(lr))`.
+    """
+    return optax.chain(scale_by_adax(b1, b2, eps), optax.scale_by_learning_rate(learning_rate))
+
+
+def _memory_rate(t, b2: float, dtype=jnp.float32):
+    """rho_t = b2 / ((1 + b2)^t - 1) = b2 / expm1(t log(1 + b2)); 0 where it underflows.
+
+    Args:
+      t: step, from 1; any shape, an f32 holds it exactly up to 16,777,216.
+      b2: > 0.
+      dtype: of the result.
+    """
+    return b2 / jnp.expm1(jnp.asarray(t, dtype) * math.log1p(b2))

@@ -1,0 +1,126 @@
+"""Langevin dynamics as optimizers: parameters become samples of exp(-L / T)."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxgen.arguments import at_least_f32, require
+from jaxgen.optimizers.dynamics import learning_rate_and_momentum
+
+
+class SgldState(NamedTuple):
+    """Steps done [] and the key of the next step."""
+
+    steps: jax.Array
+    key: jax.Array
+
+
+def sgld(
+    learning_rate: optax.ScalarOrSchedule, temperature: float, key: jax.Array
+) -> optax.GradientTransformation:
+    """theta <- theta - gamma g + sqrt(2 gamma T) xi,  xi standard normal.
+
+    Welling & Teh 2011; the Euler-Maruyama step of d theta = -grad L dt + sqrt(2 T) dW, whose
+    stationary density is exp(-L / T). L is the whole loss: for Bayesian posteriors at T = 1 the
+    sum over the data plus the negative log-prior, so multiply a mean by the number of examples.
+    A finite step widens the density: on h theta^2 / 2 the variance is T / (h (1 - gamma h / 2)).
+    `optax.add_noise` cannot express it: its noise goes through the learning rate and has a
+    schedule of its own.
+
+    Args:
+      learning_rate: gamma > 0, a number or a schedule; the noise follows it.
+      temperature: T > 0; T -> 0 is SGD.
+      key: of the noise; each device that holds a copy of the parameters must get the same.
+
+    Raises:
+      ValueError: temperature <= 0, or a learning rate that is a number < 0.
+    """
+    require("sgld", above=0, temperature=temperature)
+    if not callable(learning_rate):
+        require("sgld", least=0, learning_rate=learning_rate)
+
+    def init(params):
+        del params
+        return SgldState(jnp.zeros([], jnp.int32), jax.random.clone(key))
+
+    def update(updates, state, params=None):
+        del params
+        gamma = learning_rate(state.steps) if callable(learning_rate) else learning_rate
+        key, subkey = jax.random.split(state.key)
+        sigma = jnp.sqrt(2 * gamma * temperature)
+
+        def move(g, xi):
+            return (sigma.astype(xi.dtype) * xi - gamma * g.astype(xi.dtype)).astype(g.dtype)
+
+        updates = jax.tree.map(move, updates, _normal_like(subkey, updates))
+        return updates, SgldState(optax.safe_increment(state.steps), key)
+
+    return optax.GradientTransformation(init, update)
+
+
+class LangevinState(NamedTuple):
+    """Last move of the parameters u = gamma v, in at least f32, and the key of the next step."""
+
+    move: Any
+    key: jax.Array
+
+
+def underdamped_langevin(
+    step: float, friction: float, temperature: float, key: jax.Array
+) -> optax.GradientTransformation:
+    """Momentum with the noise that keeps it at temperature T.
+
+    theta'' + lambda theta' = -grad L + sqrt(2 lambda T) W', stationary in exp(-(L + v^2/2) / T),
+    by the leapfrog of Brunger, Brooks & Karplus 1984:
+
+        (1 + lambda gamma/2) v <- (1 - lambda gamma/2) v - gamma g + sqrt(2 lambda T gamma) xi
+        theta <- theta + gamma v
+
+    Without noise this is SGD with momentum (`learning_rate_and_momentum`). At lambda gamma = 2 the
+    momentum is 0 and it is `sgld` with the learning rate gamma^2 / 2.
+
+    Args:
+      step: gamma > 0, in time.
+      friction: lambda > 0.
+      temperature: T > 0.
+      key: of the noise; each device that holds a copy of the parameters must get the same.
+
+    Raises:
+      ValueError: a number out of range.
+    """
+    require("underdamped_langevin", above=0, step=step, friction=friction, temperature=temperature)
+    alpha, beta = learning_rate_and_momentum(step, friction)
+    sigma = step * (2 * friction * temperature * step) ** 0.5 / (1 + friction * step / 2)
+
+    def init(params):
+        zeros = jax.tree.map(lambda p: jnp.zeros_like(at_least_f32(p)), params)
+        return LangevinState(zeros, jax.random.clone(key))
+
+    def update(updates, state, params=None):
+        del params
+        key, subkey = jax.random.split(state.key)
+        move = jax.tree.map(
+            lambda u, g, xi: beta * u - alpha * g.astype(u.dtype) + sigma * xi,
+            state.move,
+            updates,
+            _normal_like(subkey, updates),
+        )
+        out = jax.tree.map(lambda u, g: u.astype(g.dtype), move, updates)
+        return out, LangevinState(move, key)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _normal_like(key, tree):
+    """Standard normal noise in at least f32, independent for every leaf.
+
+    Drawn in f32, so that it is the same in every precision.
+    """
+    leaves, treedef = jax.tree.flatten(tree)
+    noise = [
+        jax.random.normal(subkey, leaf.shape, jnp.float32).astype(at_least_f32(leaf).dtype)
+        for subkey, leaf in zip(jax.random.split(key, len(leaves)), leaves, strict=True)
+    ]
+    return jax.tree.unflatten(treedef, noise)

@@ -1,0 +1,67 @@
+"""Lookahead with the slow weights in the optimizer's state."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxgen.arguments import at_least_f32, require
+
+
+class LookaheadState(NamedTuple):
+    """State of the fast optimizer, slow weights phi, steps [] since the last synchronisation."""
+
+    fast: Any
+    slow: Any
+    steps: jax.Array
+
+
+def lookahead(
+    inner: optax.GradientTransformation, period: int = 5, slow_step: float = 0.5
+) -> optax.GradientTransformationExtraArgs:
+    """Every k steps: phi <- phi + a (theta - phi), theta <- phi.
+
+    Zhang, Lucas, Hinton & Ba 2019 (arXiv 1907.08610), algorithm 1. Against `optax.lookahead` it is
+    drop-in: parameters stay a plain tree, extra arguments reach the inner optimizer, and the slow
+    weights `state.slow` (those to evaluate) are a copy, so that parameters and state may both be
+    donated. It must be the outermost transformation: its updates are differences of weights, and
+    scaling them would take theta away from phi.
+
+    Args:
+      inner: the fast optimizer; its state is kept when the weights are synchronised.
+      period: k >= 1.
+      slow_step: a in [0, 1]; 1 is the inner optimizer alone, 0 returns to the start every k steps.
+
+    Raises:
+      ValueError: a number out of range; `update` without params.
+    """
+    require("lookahead", least=1, period=period)
+    require("lookahead", least=0, most=1, slow_step=slow_step)
+    inner = optax.with_extra_args_support(inner)
+
+    def init(params):
+        slow = jax.tree.map(lambda p: jnp.array(p, copy=True), params)
+        return LookaheadState(inner.init(params), slow, jnp.zeros([], jnp.int32))
+
+    def update(updates, state, params=None, **extra_args):
+        if params is None:
+            raise ValueError("lookahead: params None; expected the parameters in `update`")
+        updates, fast = inner.update(updates, state.fast, params, **extra_args)
+        synchronise = state.steps == period - 1
+
+        def interpolate(phi, p, u):
+            wide = at_least_f32(phi)
+            fast = at_least_f32(p) + u
+            return jnp.where(synchronise, (wide + slow_step * (fast - wide)).astype(p.dtype), phi)
+
+        slow = jax.tree.map(interpolate, state.slow, params, updates)
+        updates = jax.tree.map(
+            lambda phi, p, u: jnp.where(synchronise, (phi - p).astype(u.dtype), u),
+            slow,
+            params,
+            updates,
+        )
+        return updates, LookaheadState(fast, slow, (state.steps + 1) % period)
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -1,0 +1,101 @@
+"""Riemannian gradient descent for unit vectors: every row (last axis) stays on the sphere.
+
+    g_R = (I - x x^T) g,   x <- (x - eta g_R) / |x - eta g_R|
+
+Bonnabel 2013 (arXiv 1111.5280). The pieces chain with other transformations: project, scale, and
+last of all retract. All leaves are treated; `optax.masked` or `optax.partition` leaves some out.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxgen.arguments import at_least_f32
+
+
+def project_to_tangent() -> optax.GradientTransformation:
+    """g_R = g - (x.g) x, the part of the gradient that is tangent to the sphere at x.
+
+    Raises:
+      ValueError: `update` is called without params.
+    """
+
+    def project(g, x):
+        wide, x = at_least_f32(g), at_least_f32(x)
+        return (wide - _dot(x, wide) * x).astype(g.dtype)
+
+    return _with_params("project_to_tangent", project)
+
+
+def project_by_cosine() -> optax.GradientTransformation:
+    """(1 + x.g / |g|) g_R: the tangent part, longer the further x is from -g.
+
+    The step of JoSE (Meng et al. 2019, arXiv 1911.01196): the factor is the cosine distance
+    between x and the direction -g that descends fastest, 0 where x points there already and 2
+    where it points away. 1 where g = 0.
+
+    Raises:
+      ValueError: `update` is called without params.
+    """
+
+    def project(g, x):
+        wide, x = at_least_f32(g), at_least_f32(x)
+        along = _dot(x, wide)
+        square = _dot(wide, wide)
+        norm = jnp.sqrt(jnp.where(square > 0, square, 1))
+        return ((1 + along / norm) * (wide - along * x)).astype(g.dtype)
+
+    return _with_params("project_by_cosine", project)
+
+
+def retract_to_sphere() -> optax.GradientTransformation:
+    """u -> (x + u) / |x + u| - x, so that `optax.apply_updates` lands on the sphere.
+
+    The last part of a chain. The norm after it is 1 to rounding of the parameters' dtype, whatever
+    it was before. A row with x + u = 0 goes to 0 and stays there: start from unit vectors.
+
+    Raises:
+      ValueError: `update` is called without params.
+    """
+
+    def retract(u, x):
+        wide = at_least_f32(x)
+        moved = wide + at_least_f32(u)
+        square = _dot(moved, moved)
+        norm = jnp.sqrt(jnp.where(square > 0, square, 1))
+        return (moved / norm - wide).astype(u.dtype)
+
+    return _with_params("retract_to_sphere", retract)
+
+
+def sphere_sgd(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformationExtraArgs:
+    """Riemannian SGD on the sphere: x <- (x - eta g_R) / |x - eta g_R|.
+
+    Args:
+      learning_rate: eta, a number or a schedule.
+    """
+    rate = optax.scale_by_learning_rate(learning_rate)
+    return optax.chain(project_to_tangent(), rate, retract_to_sphere())
+
+
+def jose_sgd(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformationExtraArgs:
+    """JoSE's optimizer: `sphere_sgd` with the step of `project_by_cosine`.
+
+    Args:
+      learning_rate: eta, a number or a schedule.
+    """
+    rate = optax.scale_by_learning_rate(learning_rate)
+    return optax.chain(project_by_cosine(), rate, retract_to_sphere())
+
+
+def _dot(x, y):
+    return jnp.sum(x * y, axis=-1, keepdims=True)
+
+
+def _with_params(where: str, function) -> optax.GradientTransformation:
+    def update(updates, params):
+        if params is None:
+            raise ValueError(f"{where}: params None; expected the parameters in `update`")
+        return jax.tree.map(function, updates, params)
+
+    return optax.stateless(update)

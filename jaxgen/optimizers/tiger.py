@@ -1,0 +1,197 @@
+"""Tiger: a sign optimizer with one buffer, and the pieces it is made of.
+
+Su Jianlin, kexue.fm 9512. With learning rate eta and weight decay lambda:
+
+    m     <- beta m + (1 - beta) g
+    theta <- theta - eta (sign(m) + lambda theta)
+
+The sign says nothing of how large a step should be, so eta is relative to the parameter: the RMS
+of a kernel, the RMS of each row of an embedding.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxgen.arguments import at_least_f32, require
+
+
+class FiniteEmaState(NamedTuple):
+    """The average m, a tree like the parameters, in at least f32."""
+
+    ema: Any
+
+
+def finite_ema(decay: float) -> optax.GradientTransformation:
+    """m = beta m + (1 - beta) g where g is finite; elsewhere m stays, and NaN comes out.
+
+    `optax.ema(decay, debias=False)` for gradients that may overflow: NaN in, NaN out, but never
+    into the state. A later `shrink_where_nan` turns the NaN into a step.
+
+    Args:
+      decay: beta in [0, 1).
+
+    Raises:
+      ValueError: decay out of range.
+    """
+    require("finite_ema", least=0, most=1, decay=decay)
+
+    def init(params):
+        return FiniteEmaState(jax.tree.map(lambda p: jnp.zeros_like(at_least_f32(p)), params))
+
+    def update(updates, state, params=None):
+        del params
+        # An infinite or NaN gradient makes the average NaN or infinite, and nothing else does.
+        new = jax.tree.map(
+            lambda m, g: decay * m + (1 - decay) * g.astype(m.dtype), state.ema, updates
+        )
+        kept = jax.tree.map(lambda n, m: jnp.where(jnp.isfinite(n), n, m), new, state.ema)
+        out = jax.tree.map(
+            lambda n, g: jnp.where(jnp.isfinite(n), n, jnp.nan).astype(g.dtype), new, updates
+        )
+        return out, FiniteEmaState(kept)
+
+    return optax.GradientTransformation(init, update)
+
+
+def scale_by_row_rms(min_scale: float = 1e-3) -> optax.GradientTransformation:
+    """u * max(RMS(theta_row), min_scale), rows along the last axis: for embeddings [V, d].
+
+    Args:
+      min_scale: floor of the RMS, >= 0; at 0 a row of zeros never moves.
+
+    Raises:
+      ValueError: min_scale < 0, or `update` is called without params.
+    """
+    require("scale_by_row_rms", least=0, min_scale=min_scale)
+
+    def scale(u, p):
+        square = jnp.mean(jnp.square(at_least_f32(p)), axis=-1, keepdims=True)
+        return (u * jnp.maximum(jnp.sqrt(square), min_scale)).astype(u.dtype)
+
+    def update(updates, params):
+        _need("scale_by_row_rms", params)
+        return jax.tree.map(scale, updates, params)
+
+    return optax.stateless(update)
+
+
+def shrink_where_nan(shrink: float = 0.99, center: float = 0.0) -> optax.GradientTransformation:
+    """theta <- center + shrink (theta - center) where the update is NaN; other updates pass.
+
+    The last part of a chain. Where a gradient overflows, the parameter is more likely too large
+    than too small (kexue.fm 9512, which decides per leaf; here each element decides, which costs
+    no pass over the gradients of its own).
+
+    Args:
+      shrink: factor in [0, 1].
+      center: where to: 1 for the gain of a normalisation, 0 for anything else.
+
+    Raises:
+      ValueError: shrink out of range, or `update` is called without params.
+    """
+    require("shrink_where_nan", least=0, most=1, shrink=shrink)
+
+    def update(updates, params):
+        _need("shrink_where_nan", params)
+        return jax.tree.map(
+            lambda u, p: jnp.where(jnp.isnan(u), ((shrink - 1) * (p - center)).astype(u.dtype), u),
+            updates,
+            params,
+        )
+
+    return optax.stateless(update)
+
+
+def tiger_labels(params):
+    """How `tiger` treats each leaf: "kernel", "embedding", "bias" or "gain".
+
+    By the names that flax gives: a path that ends in `embedding` is an embedding; `scale` and
+    `gamma` are gains, `bias` and `beta` biases, also stacked ones [L, d] of a scanned model. Any
+    other leaf is a kernel if it has two axes or more, and a bias otherwise.
+
+    Args:
+      params: a tree of arrays; named by dict keys or attributes.
+    """
+
+    def label(path, leaf):
+        entry = path[-1] if path else None
+        name = getattr(entry, "key", getattr(entry, "name", ""))
+        if name == "embedding":
+            return "embedding"
+        if name in ("scale", "gamma"):
+            return "gain"
+        return "bias" if name in ("bias", "beta") or jnp.ndim(leaf) < 2 else "kernel"
+
+    return jax.tree.map_with_path(label, params)
+
+
+def tiger(
+    learning_rate: optax.ScalarOrSchedule,
+    decay: float = 0.965,
+    weight_decay: float = 0.01,
+    min_scale: float = 1e-3,
+    shrink: float = 0.99,
+    labels: Callable[[Any], Any] | Any = tiger_labels,
+) -> optax.GradientTransformationExtraArgs:
+    """Tiger (kexue.fm 9512); one buffer of the parameters' size, in at least f32.
+
+    kernel:     theta -= alpha max(RMS(theta), min_scale) (sign(m) + lambda theta)
+    embedding:  the same with the RMS of each row (last axis)
+    bias, gain: theta -= alpha/2 sign(m)
+
+    Where a gradient is not finite, m stays and theta shrinks (`shrink_where_nan`; a gain towards
+    1). The floor is not in the post's code, where a kernel that starts at zero never moves.
+
+    An embedding row whose token does not occur has gradient 0, but m does not lose its sign (until
+    it underflows), so the row drifts on, towards +-1/lambda (kexue.fm 9736: +-100 at lambda 0.01).
+    Mask such rows, which leaves them alone:
+
+        lazy_updates(tiger(1e-3), lambda p: jax.tree.map("embedding".__eq__, tiger_labels(p)))
+
+    Args:
+      learning_rate: alpha, relative to the parameters' RMS; 1e-3 to 2e-3 is usual. A number or a
+        schedule.
+      decay: beta; 0.965 for language, 0.945 for vision in the post.
+      weight_decay: lambda, >= 0.
+      min_scale: floor of the RMS, >= 0.
+      shrink: factor for elements whose gradient is not finite, in [0, 1].
+      labels: tree of "kernel", "embedding", "bias" and "gain" like the parameters, or a function
+        of the parameters that returns it.
+
+    Raises:
+      ValueError: a number out of range; `update` without params; an unknown label.
+    """
+    require("tiger", least=0, weight_decay=weight_decay, min_scale=min_scale)
+    sign = optax.chain(finite_ema(decay), optax.scale_by_sign())
+
+    def relative(scale):
+        return optax.chain(
+            sign,
+            optax.add_decayed_weights(weight_decay),
+            scale,
+            optax.scale_by_learning_rate(learning_rate),
+            shrink_where_nan(shrink),
+        )
+
+    def absolute(center):
+        rate = optax.scale_by_learning_rate(learning_rate)
+        return optax.chain(sign, optax.scale(0.5), rate, shrink_where_nan(shrink, center))
+
+    return optax.partition(
+        {
+            "kernel": relative(optax.scale_by_param_block_rms(min_scale)),
+            "embedding": relative(scale_by_row_rms(min_scale)),
+            "bias": absolute(0.0),
+            "gain": absolute(1.0),
+        },
+        labels,
+    )
+
+
+def _need(where: str, params) -> None:
+    if params is None:
+        raise ValueError(f"{where}: params None; expected the parameters in `update`")
