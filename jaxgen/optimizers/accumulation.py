@@ -72,8 +72,9 @@ def accumulate(
 
     def init(params):
         total = jax.tree.map(lambda p: jnp.zeros_like(at_least_f32(p)), params)
-        zero = jnp.zeros((), jnp.int32)
-        return AccumulateState(total, jnp.zeros(()), zero, zero, optimizer.init(params))
+        # No array twice: a buffer can be donated only once.
+        micro_step, skipped = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
+        return AccumulateState(total, jnp.zeros(()), micro_step, skipped, optimizer.init(params))
 
     def update(updates, state, params=None, *, weight=1.0, **extra_args):
         w = jnp.asarray(weight, state.weight.dtype)
@@ -196,7 +197,8 @@ def _update_if(due, optimizer, gradient, like, state, params, extra_args):
         new, new_state = optimizer.update(
             optax.tree.cast_like(gradient(), like), state, params, **extra_args
         )
-        return optax.tree.cast_like(new, like), new_state
+        # Injected hyperparameters in f32 would turn the moments of bf16 parameters into f32.
+        return optax.tree.cast_like(new, like), optax.tree.cast_like(new_state, state)
 
     def wait():
         return jax.tree.map(jnp.zeros_like, like), state

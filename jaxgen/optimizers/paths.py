@@ -42,13 +42,13 @@ def by_path(rules: Mapping[str, Any], default=None) -> Callable[[Any], Any]:
 def layer_wise_decay(
     layers: Mapping[str, Any], decay: float, n_layers: int
 ) -> Callable[[Any], Any]:
-    """Learning-rate scales that fall from the head to the embeddings: decay^(n_layers - layer).
+    r"""Learning-rate scales that fall from the head to the embeddings: decay^(n_layers - layer).
 
     The layer-wise learning rate of ELECTRA, BEiT and MAE fine-tuning: embeddings are layer 0,
     blocks follow, the head is layer n_layers and keeps the whole rate. For `scale_by_tree`:
 
         scale_by_tree(layer_wise_decay(
-            {"embed": 0, r"block_(\\d+)/": lambda found: 1 + int(found[1]), "head": 13}, 0.75, 13))
+            {"embed": 0, r"block_(\d+)/": lambda found: 1 + int(found[1]), "head": 13}, 0.75, 13))
 
     Args:
       layers: ordered {regex on the path: layer}, as in `by_path`, every leaf by one of them. A
@@ -69,7 +69,7 @@ def layer_wise_decay(
 
     def scale(name, leaf, layer):
         numbers = np.asarray(layer)
-        if not ((0 <= numbers) & (numbers <= n_layers)).all() or numbers.dtype.kind not in "iu":
+        if not ((numbers >= 0) & (numbers <= n_layers)).all() or numbers.dtype.kind not in "iu":
             raise ValueError(
                 f"layer_wise_decay: layer {layer} of {name}; expected integers in [0, {n_layers}]"
             )
