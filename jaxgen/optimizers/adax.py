@@ -27,8 +27,8 @@ def scale_by_adax(
 
         m = b1 m + (1 - b1) g,   v = (1 + b2) v + b2 g^2,   v_hat = v / ((1 + b2)^t - 1)
 
-    Both v and (1 + b2)^t overflow f32 after t = 887,272 steps at b2 = 1e-4. So v_hat itself is
-    kept, as the equal moving average
+    At b2 = 1e-4, (1 + b2)^t exceeds f32 from t = 887,273, and v overflows with it. So v_hat itself
+    is kept, as the equal moving average
 
         v_hat = (1 - rho_t) v_hat + rho_t g^2,   rho_t = b2 / ((1 + b2)^t - 1)
 

@@ -32,7 +32,9 @@ def project_by_cosine() -> optax.GradientTransformation:
 
     The step of JoSE (Meng et al. 2019, arXiv 1911.01196): the factor is the cosine distance
     between x and the direction -g that descends fastest, 0 where x points there already and 2
-    where it points away. 1 where g = 0.
+    where it points away. 1 where g = 0. So steps vanish at the goal: where the goal does not move,
+    the angle to it falls like 1 / sqrt(eta |g| t), while `project_to_tangent` gets there at an
+    exponential rate.
 
     Raises:
       ValueError: `update` is called without params.
