@@ -139,22 +139,19 @@ def test_srip_sees_the_negative_end_of_the_spectrum(x64):
     np.testing.assert_allclose(r.srip(w, r.srip_vector(jax.random.key(0), jnp.asarray(w)))[0], 0.99)
 
 
-@pytest.mark.parametrize("name", PENALTIES)
+@pytest.mark.parametrize("name", sorted(set(PENALTIES) - {"srip"}))  # holds its vector, see above
 @pytest.mark.parametrize("shape", SHAPES)
 def test_gradients_are_finite_differences(x64, name, shape):
-    if name == "srip":
-        pytest.skip("its gradient holds the vector, see above")
     w, along = draw(shape), draw(shape, 1)
     gradient = np.sum(jax.grad(PENALTIES[name])(w) * along)
     np.testing.assert_allclose(gradient, slope(PENALTIES[name], w, along), rtol=1e-6, atol=1e-8)
 
 
+# For a wide matrix srip's vector lies in the space that is rotated.
 @pytest.mark.parametrize("name", PENALTIES)
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", SHAPES[:2])
 def test_a_rotation_of_the_inputs_changes_nothing(x64, name, shape):
     w = draw(shape)
-    if name == "srip" and shape[0] < shape[1]:
-        pytest.skip("its vector lies in the space that is rotated")
     rotation = orthonormal(shape[0], shape[0], 2)
     np.testing.assert_allclose(PENALTIES[name](rotation @ w), PENALTIES[name](w))
 
