@@ -57,12 +57,14 @@ def scale_by_adax(
         del params
         steps = optax.safe_increment(state.steps)
 
-        def moments(g, m, v):
-            g, rho = g.astype(m.dtype), _memory_rate(steps, b2, v.dtype)
-            return b1 * m + (1 - b1) * g, (1 - rho) * v + rho * jnp.square(g)
+        g = jax.tree.map(lambda g, m: g.astype(m.dtype), updates, state.mu)
+        mu = jax.tree.map(lambda g, m: b1 * m + (1 - b1) * g, g, state.mu)
 
-        mu = jax.tree.map(lambda g, m, v: moments(g, m, v)[0], updates, state.mu, state.nu)
-        nu = jax.tree.map(lambda g, m, v: moments(g, m, v)[1], updates, state.mu, state.nu)
+        def second(g, v):
+            rho = _memory_rate(steps, b2, v.dtype)
+            return (1 - rho) * v + rho * jnp.square(g)
+
+        nu = jax.tree.map(second, g, state.nu)
         out = jax.tree.map(
             lambda g, m, v: (m / (jnp.sqrt(v) + eps)).astype(g.dtype), updates, mu, nu
         )
