@@ -130,7 +130,7 @@ def srip(w, v):
         length = _norm(x)
         return jnp.where(length > 0, x / jnp.where(length > 0, length, 1), otherwise)
 
-    start = jax.lax.stop_gradient(at_least_f32(v))
+    start = at_least_f32(v)
     u = jax.lax.stop_gradient(direction(apply(start), start))
     image = apply(u)
     return _norm(image), jax.lax.stop_gradient(direction(image, u)).astype(jnp.asarray(v).dtype)
