@@ -1,6 +1,7 @@
 """An f-divergence from its generator alone: the rest follows by automatic differentiation."""
 
 import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,9 +26,9 @@ def from_generator(f) -> FDivergence:
     v = 16 wherever f'(infinity) is finite. Recover log(p / q) as arcsinh(v).
 
     The conjugate at a given t, sup_u (u t - f(u)), is found by bisection and Newton steps in
-    log u, which stay inside the bracket |log u| <= 80 (f32) or 600 (f64); its derivative is u
-    (the envelope theorem) and the derivative of u is 1 / f''(u). At a kink of f the conjugate is
-    right, but the critic's gradient there is that of one side.
+    log u inside the bracket |log u| <= 80 (f32) or 600 (f64), and is +inf if u lies above it; its
+    derivative is u (the envelope theorem) and the derivative of u is 1 / f''(u). At a kink of f
+    the conjugate is right, but the critic's gradient there is that of one side.
 
     f(0) and f'(infinity) are read off at u = 1e-30 and 1e30, and taken as infinite if they still
     change between 1e-15 and 1e-30 (1e15 and 1e30); where f is steeper than that, say so with
@@ -51,32 +52,33 @@ def from_generator(f) -> FDivergence:
         u = _ratio(at_least_f32(v))
         return u * slope(u) - f(u)
 
-    threshold, at_zero, slope_at_infinity = _measure(f, slope)
+    threshold, ends = _measure(f, slope)
     return FDivergence(
         lambda u: f(at_least_f32(u)),
-        _conjugate(f, slope),
+        _conjugate(f, slope, ends),
         activation,
         composed_conjugate,
         threshold,
-        at_zero,
-        slope_at_infinity,
+        ends.at_zero,
+        ends.slope_at_infinity,
     )
+
+
+class _Ends(NamedTuple):
+    at_zero: Any
+    slope_at_zero: Any
+    slope_at_infinity: Any
 
 
 def _ratio(v):
     return jnp.exp(jnp.arcsinh(v))
 
 
-def _conjugate(f, slope):
+def _conjugate(f, slope, ends):
     """t -> sup_u (u t - f(u)) for the derivative `slope` of f."""
 
-    def ends(t):
-        limit = 80.0 if t.dtype == jnp.float32 else 600.0
-        return jnp.full_like(t, -limit), jnp.full_like(t, limit)
-
-    def inside(t):
-        low, high = ends(t)
-        return (slope(jnp.exp(low)) < t) & (t < slope(jnp.exp(high)))
+    def bracket(t):
+        return 80.0 if t.dtype == jnp.float32 else 600.0
 
     @jax.custom_jvp
     def log_ratio(t):
@@ -91,49 +93,64 @@ def _conjugate(f, slope):
             good = (i >= _BISECTIONS) & (newton >= low) & (newton <= high)
             return low, high, jnp.where(good, newton, (low + high) / 2)
 
-        start = (*ends(t), jnp.zeros_like(t))
+        limit = jnp.full_like(t, bracket(t))
+        start = (-limit, limit, jnp.zeros_like(t))
         return jax.lax.fori_loop(0, _BISECTIONS + _NEWTON_STEPS, narrow, start)[2]
+
+    def above(t, x):
+        return (t > ends.slope_at_infinity) | (x > bracket(t) - 0.1)
+
+    def inside(t, x):
+        return (t > ends.slope_at_zero) & ~above(t, x)
 
     @log_ratio.defjvp
     def _(primals, tangents):
         x = log_ratio(*primals)
         curvature = jax.jvp(slope, (jnp.exp(x),), (jnp.exp(x),))[1]
-        smooth = inside(*primals) & (curvature > 0)
+        smooth = inside(*primals, x) & (curvature > 0)
         return x, tangents[0] * jnp.where(smooth, 1 / jnp.where(smooth, curvature, 1), 0)
 
     @jax.custom_jvp
     def conjugate(t):
-        u = jnp.exp(log_ratio(t))
-        above = t > slope(jnp.exp(ends(t)[1]))
-        return jnp.where(above, jnp.inf, u * t - f(u))
+        x = log_ratio(t)
+        return jnp.where(above(t, x), jnp.inf, jnp.exp(x) * t - f(jnp.exp(x)))
 
     @conjugate.defjvp
     def _(primals, tangents):
-        u = jnp.exp(log_ratio(*primals))
-        return conjugate(*primals), tangents[0] * jnp.where(inside(*primals), u, 0)
+        x = log_ratio(*primals)
+        return conjugate(*primals), tangents[0] * jnp.where(inside(*primals, x), jnp.exp(x), 0)
 
     return lambda t: conjugate(at_least_f32(t))
 
 
 def _measure(f, slope):
-    """f'(1), f(0) and f'(infinity), after a look at whether f is convex; nan where f is traced."""
-    with jax.ensure_compile_time_eval():
+    """f'(1) and the ends of f, after a look at whether f is convex."""
+    # In f64, whatever the mode: f' is a difference of large numbers at the ends.
+    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
         u = jnp.exp(jnp.linspace(-5.0, 5.0, 41))
         values = f(u)
-        if isinstance(values, jax.core.Tracer):  # f closes over a traced number: nothing to see
-            return slope(jnp.float32(1)), f(jnp.float32(1e-30)), slope(jnp.float32(1e30))
-        chords = jnp.diff(values) / jnp.diff(u)
-        falls = ~(jnp.diff(chords) >= -1e-4 * (1 + jnp.abs(chords[1:])))
-        if falls.any():
-            at = float(u[1:-1][falls.argmax()])
-            raise ValueError(
-                f"from_generator: non-convex f near u = {at:.3g}; expected a convex function of "
-                "u > 0, finite there"
-            )
-        at_zero = _limit(*(float(f(jnp.asarray(u))) for u in (1e-15, 1e-30)))
-        at_infinity = _limit(*(float(slope(jnp.asarray(u))) for u in (1e15, 1e30)))
-        return float(slope(jnp.asarray(1.0))), at_zero, at_infinity
+        if not isinstance(values, jax.core.Tracer):
+            _require_convex(u, values)
+            ends = [float(x) for x in _ends(f, slope)]
+            return float(slope(jnp.asarray(1.0))), _Ends(*ends)
+    # f closes over a traced number: nothing to see, and its own precision.
+    return slope(jnp.asarray(1.0)), _ends(f, slope)
 
 
-def _limit(near, far):
-    return far if abs(far - near) <= 1e-3 * max(1.0, abs(near)) else math.inf
+def _require_convex(u, values):
+    chords = jnp.diff(values) / jnp.diff(u)
+    falls = ~(jnp.diff(chords) >= -1e-5 * (1 + jnp.abs(chords[1:])))
+    if falls.any():
+        raise ValueError(
+            f"from_generator: non-convex f near u = {float(u[1:-1][falls.argmax()]):.3g}; expected "
+            "a convex function of u > 0, finite there"
+        )
+
+
+def _ends(f, slope):
+    def limit(function, exponent, infinite):
+        near, far = (function(jnp.asarray(10.0**k)) for k in (exponent / 2, exponent))
+        settled = jnp.abs(far - near) <= 1e-3 * jnp.maximum(1, jnp.abs(near))
+        return jnp.where(settled, far, infinite)
+
+    return _Ends(limit(f, -30, math.inf), limit(slope, -30, -math.inf), limit(slope, 30, math.inf))

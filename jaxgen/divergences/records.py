@@ -236,7 +236,9 @@ def alpha_divergence(alpha: float) -> FDivergence:
     power = alpha / (alpha - 1)
 
     def conjugate(t):
-        return (jnp.maximum(1 + (alpha - 1) * t, 0) ** power - 1) / alpha
+        base = 1 + (alpha - 1) * t
+        inside = base > 0
+        return (jnp.where(inside, jnp.where(inside, base, 1) ** power, 0) - 1) / alpha
 
     def composed(v):  # alpha < 1; 1 + (alpha - 1) T = (1 - alpha) softplus(-v)
         return jnp.expm1(power * (math.log(1 - alpha) + _log_softplus(-v))) / alpha

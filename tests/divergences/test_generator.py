@@ -1,0 +1,97 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen import divergences as d
+
+V = np.linspace(-4, 4, 17)
+
+
+def derivatives(function, t):
+    """Value, first and second derivative."""
+    slope = jax.grad(function)
+    return jax.jit(jax.vmap(lambda t: (function(t), slope(t), jax.grad(slope)(t))))(t)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float64, 1e-9), (jnp.float32, 1e-5)])
+def test_conjugate_agrees_with_the_closed_form(case, dtype, tolerance):
+    """Where it has a root, below f'(0) and above f'(infinity)."""
+    with jax.enable_x64(dtype == jnp.float64):
+        made = d.from_generator(case.f)
+        t = case.divergence.activation(jnp.asarray(V + 0.013, dtype))
+        t = jnp.append(t, jnp.asarray([-50, -3], dtype))
+        if jnp.isfinite(case.divergence.slope_at_infinity):
+            t = jnp.append(t, jnp.asarray(case.divergence.slope_at_infinity + 0.01, dtype))
+        actual, expected = (derivatives(r.conjugate, t) for r in (made, case.divergence))
+    assert actual[0].dtype == dtype
+    np.testing.assert_allclose(actual[0], expected[0], rtol=tolerance, atol=tolerance)
+    if case.name != "total_variation":  # a kink: the maximiser jumps
+        np.testing.assert_allclose(actual[1], expected[1], rtol=20 * tolerance, atol=tolerance)
+        np.testing.assert_allclose(actual[2], expected[2], rtol=100 * tolerance, atol=tolerance)
+
+
+def test_the_rest_of_the_record_agrees(case, x64):
+    made = d.from_generator(case.f)
+    t = made.activation(V + 0.013)
+    assert (np.diff(t) >= 0).all()
+    expected = case.divergence.conjugate(t)
+    np.testing.assert_allclose(made.composed_conjugate(V + 0.013), expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(made.at_zero, case.divergence.at_zero, atol=1e-9)
+    np.testing.assert_allclose(made.slope_at_infinity, case.divergence.slope_at_infinity, atol=1e-9)
+    if case.name != "total_variation":
+        np.testing.assert_allclose(made.threshold, case.divergence.threshold, atol=1e-12)
+        assert (np.diff(t) > 0).all()
+
+
+def test_scores_stand_for_the_density_ratio(x64):
+    """T = f'(exp(arcsinh v)): 2 log u for f with f' = 2 log u."""
+    made = d.from_generator(lambda u: 2 * (u * jnp.log(u) - u + 1))
+    np.testing.assert_allclose(made.activation(V), 2 * np.arcsinh(V), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        made.composed_conjugate(V), 2 * np.exp(np.arcsinh(V)) - 2, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("v", [-80.0, 80.0])
+def test_huge_scores_in_f32(case, v):
+    """No overflow, and rounding of eps |f(u)| only: u is 160 at v = 80."""
+    made = d.from_generator(case.f)
+    with jax.enable_x64(True):
+        exact = case.divergence.conjugate(d.from_generator(case.f).activation(jnp.float64(v)))
+    value, gradient = jax.value_and_grad(made.composed_conjugate)(jnp.float32(v))
+    np.testing.assert_allclose(value, exact, rtol=1e-4, atol=1e-4)
+    assert np.isfinite(gradient) and np.isfinite(jax.grad(made.activation)(jnp.float32(v)))
+
+
+def test_divergence_of_discrete_laws(case, x64):
+    rng = np.random.default_rng(0)
+    p, q = rng.dirichlet([1.0] * 5, (2, 20))
+    p[0, 0] = q[1, 1] = 0
+    expected = d.f_divergence(case.divergence, p, q)
+    actual = d.f_divergence(d.from_generator(case.f), p, q)
+    np.testing.assert_allclose(actual, expected, rtol=1e-9)
+
+
+BAD = [lambda u: -(u**2), jnp.log, jnp.sin, lambda u: jnp.log(u - 1)]
+
+
+@pytest.mark.parametrize("f", [*BAD, lambda u: u**0.5, lambda u: (u - 1) ** 3])
+def test_not_convex(f):
+    with pytest.raises(ValueError, match="from_generator: non-convex f near u = "):
+        d.from_generator(f)
+
+
+@pytest.mark.parametrize("f", BAD)
+def test_not_convex_inside_jit(f):
+    with pytest.raises(ValueError, match="non-convex f"):
+        jax.jit(lambda v: d.from_generator(f).activation(v))(jnp.zeros(3))
+
+
+def test_built_inside_jit_and_vmap_from_a_traced_number(x64):
+    def conjugate(scale, t):
+        return d.from_generator(lambda u: scale * (u - 1) ** 2).conjugate(t)
+
+    scales, t = jnp.array([0.5, 2.0]), jnp.array([0.7, 1.5])
+    expected = t**2 / (4 * scales) + t
+    np.testing.assert_allclose(jax.jit(jax.vmap(conjugate))(scales, t), expected, rtol=1e-12)
