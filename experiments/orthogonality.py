@@ -85,8 +85,12 @@ class Config(ClassifierConfig):
     LEAST: ClassVar = ClassifierConfig.LEAST | {
         "width": 2,
         "layers": 1,
-        **dict.fromkeys(["soft", "off_diagonal", "coherence", "srip"], 0),
-        **dict.fromkeys(["som_data", "som_closed"], 0),
+        "soft": 0,
+        "off_diagonal": 0,
+        "coherence": 0,
+        "srip": 0,
+        "som_data": 0,
+        "som_closed": 0,
     }
 
 
@@ -105,7 +109,8 @@ def main(config: Config) -> dict:
     return train("orthogonality", config, data=data, **method._asdict())
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True)
+class Part:
     """Examples first ... last - 1 of a split."""
 
     split: Any

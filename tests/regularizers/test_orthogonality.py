@@ -204,6 +204,8 @@ def test_zero_column_and_parallel_columns():
     w = jnp.array([[0.0, 1.0, -2.0], [0.0, 1.0, -2.0]])
     np.testing.assert_allclose(r.pairwise_cosines(w), [0, 0, -1], atol=1e-6)
     np.testing.assert_allclose(r.pairwise_angles(w), [np.pi / 2, np.pi / 2, np.pi], atol=5e-4)
+    exactly = jnp.array([[1.0, 2.0, -1.0]])
+    np.testing.assert_array_equal(r.pairwise_angles(exactly), np.float32([0, np.pi, np.pi]))
     gradient = jax.grad(lambda w: jnp.sum(r.pairwise_cosines(w) * jnp.arange(1.0, 4.0)))(w)
     np.testing.assert_array_equal(gradient[:, 0], 0)
 

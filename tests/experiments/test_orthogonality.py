@@ -1,0 +1,60 @@
+"""What the orthogonality experiment adds to the loop: penalties that act, and a held-out part."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import orthogonality
+from experiments.lib.data import load_images
+
+DATA = load_images("digits")
+BATCH = jax.tree.map(jnp.asarray, DATA.train[np.arange(32)])
+# With these weights there is little but the penalties to minimise.
+HEAVY = dataclasses.replace(
+    orthogonality.SMOKE,
+    learning_rate=1e-2,
+    soft=1,
+    off_diagonal=1,
+    coherence=1e2,
+    srip=1,
+    som_data=1e2,
+    som_closed=1e3,
+)
+
+
+@pytest.mark.parametrize("name", orthogonality.penalties(HEAVY))
+def test_each_penalty_falls_and_the_filters_turn(name):
+    method = orthogonality.regularized(HEAVY, DATA, orthogonality.penalties(HEAVY)[name])
+    state = method.init(jax.random.key(0), BATCH)
+    measure = jax.jit(method.evaluate)
+    before = measure(state, BATCH, None)
+    step, seen = jax.jit(method.step), []
+    for _ in range(100):
+        state, metrics = step(state, BATCH, None)
+        seen.append(metrics["penalty"])
+    after = measure(state, BATCH, None)
+    if name == "none":
+        assert not np.any(seen)
+    else:
+        assert seen[-1] < 0.8 * seen[1], "after its vector has turned"
+        assert after["mean_cosine"][0] < before["mean_cosine"][0]
+
+
+def test_held_out_data_is_neither_trained_on_nor_the_test_split(monkeypatch):
+    seen = {}
+
+    def remember(name, config, *, data, **method):
+        seen["data"] = data
+        return {}
+
+    monkeypatch.setattr(orthogonality, "train", remember)
+    orthogonality.main(dataclasses.replace(HEAVY, held_out=True))
+    parts = [seen["data"].train, seen["data"].test]
+    assert list(map(len, parts)) == [1149, 288]
+    images = [part[np.arange(len(part))]["image"] for part in parts]
+    whole = DATA.train[np.arange(1437)]["image"]
+    np.testing.assert_array_equal(np.concatenate(images), whole)
+    np.testing.assert_array_equal(parts[1][287]["image"], whole[-1])
