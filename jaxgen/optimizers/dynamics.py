@@ -1,6 +1,6 @@
 """Optimizers as dynamical systems: the equations they discretise, and steps of these equations.
 
-Su Jianlin, kexue.fm 5655, 6234 and 7787 (parts 1, 3 and 5 of the dynamics series).
+Su Jianlin, kexue.fm 6234 and 7787, of the dynamics series.
 
     optimizer            equation                            step in time
     SGD                  theta' = -grad L                    learning rate
