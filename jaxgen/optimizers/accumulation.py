@@ -92,7 +92,7 @@ def accumulate(
         due = (state.micro_step == k - 1) & (summed > 0)
 
         def mean():
-            return jax.tree.map(lambda s: s / jnp.where(due, summed, 1).astype(s.dtype), total)
+            return jax.tree.map(lambda s: s / summed.astype(s.dtype), total)
 
         new_updates, new_inner = _update_if(
             due, optimizer, mean, updates, state.inner, params, extra_args

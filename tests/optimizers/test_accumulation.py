@@ -137,6 +137,21 @@ def test_sum_that_overflows_does_not_outlive_its_window():
     assert_close(actual[2:], expected)
 
 
+def test_gradient_through_a_window_without_weight_is_finite_under_vmap():
+    optimizer = accumulate(optax.adam(0.1), 1)
+
+    def total(gradient, weight):
+        updates, _ = optimizer.update(gradient, optimizer.init(PARAMS), weight=weight)
+        return sum(jnp.sum(u) for u in jax.tree.leaves(updates))
+
+    def totals(pair):
+        return jnp.sum(jax.vmap(total)(pair, jnp.array([0.0, 1.0])))
+
+    slopes = jax.grad(totals)(jax.tree.map(lambda *x: jnp.stack(x), *draws(2)))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slopes))
+    assert is_zero(jax.tree.map(lambda leaf: leaf[0], slopes))
+
+
 class Count(NamedTuple):
     calls: Any
 
