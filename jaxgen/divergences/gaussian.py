@@ -29,7 +29,7 @@ def gaussian_kl(mean_p, log_std_p, mean_q, log_std_q):
       ValueError: the shapes differ.
     """
     mean_p, log_std_p, mean_q, log_std_q = _diagonal(
-        "gaussian_kl", mean_p, log_std_p, mean_q, log_std_q
+        "gaussian_kl", mean_p=mean_p, log_std_p=log_std_p, mean_q=mean_q, log_std_q=log_std_q
     )
     # expm1: exact where the two are nearly equal.
     log_ratio = log_std_p - log_std_q
@@ -52,7 +52,7 @@ def gaussian_kl_to_standard(mean, log_std):
     Raises:
       ValueError: the shapes differ.
     """
-    mean, log_std = _diagonal("gaussian_kl_to_standard", mean, log_std)
+    mean, log_std = _diagonal("gaussian_kl_to_standard", mean=mean, log_std=log_std)
     return jnp.sum(0.5 * (mean**2 + jnp.expm1(2 * log_std)) - log_std, axis=-1)
 
 
@@ -74,7 +74,7 @@ def gaussian_jeffreys(mean_p, log_std_p, mean_q, log_std_q):
       ValueError: the shapes differ.
     """
     mean_p, log_std_p, mean_q, log_std_q = _diagonal(
-        "gaussian_jeffreys", mean_p, log_std_p, mean_q, log_std_q
+        "gaussian_jeffreys", mean_p=mean_p, log_std_p=log_std_p, mean_q=mean_q, log_std_q=log_std_q
     )
     distance = mean_p - mean_q
     scaled = (distance * jnp.exp(-log_std_p)) ** 2 + (distance * jnp.exp(-log_std_q)) ** 2
@@ -100,7 +100,11 @@ def gaussian_bhattacharyya(mean_p, log_std_p, mean_q, log_std_q):
       ValueError: the shapes differ.
     """
     mean_p, log_std_p, mean_q, log_std_q = _diagonal(
-        "gaussian_bhattacharyya", mean_p, log_std_p, mean_q, log_std_q
+        "gaussian_bhattacharyya",
+        mean_p=mean_p,
+        log_std_p=log_std_p,
+        mean_q=mean_q,
+        log_std_q=log_std_q,
     )
     log_ratio = log_std_p - log_std_q
     log_sum = jnp.logaddexp(2 * log_std_p, 2 * log_std_q)
@@ -123,7 +127,13 @@ def gaussian_squared_hellinger(mean_p, log_std_p, mean_q, log_std_q):
     Raises:
       ValueError: the shapes differ.
     """
-    arguments = _diagonal("gaussian_squared_hellinger", mean_p, log_std_p, mean_q, log_std_q)
+    arguments = _diagonal(
+        "gaussian_squared_hellinger",
+        mean_p=mean_p,
+        log_std_p=log_std_p,
+        mean_q=mean_q,
+        log_std_q=log_std_q,
+    )
     return -2 * jnp.expm1(-gaussian_bhattacharyya(*arguments))
 
 
@@ -143,7 +153,11 @@ def gaussian_squared_wasserstein(mean_p, log_std_p, mean_q, log_std_q):
       ValueError: the shapes differ.
     """
     mean_p, log_std_p, mean_q, log_std_q = _diagonal(
-        "gaussian_squared_wasserstein", mean_p, log_std_p, mean_q, log_std_q
+        "gaussian_squared_wasserstein",
+        mean_p=mean_p,
+        log_std_p=log_std_p,
+        mean_q=mean_q,
+        log_std_q=log_std_q,
     )
     spread = jnp.exp(log_std_p) - jnp.exp(log_std_q)
     return jnp.sum((mean_p - mean_q) ** 2 + spread**2, axis=-1)
@@ -208,16 +222,15 @@ def _log_diagonal(matrix):
     return jnp.log(jnp.diagonal(matrix, axis1=-2, axis2=-1))
 
 
-def _diagonal(where, mean_p, *others):
-    arrays = [at_least_f32(x) for x in (mean_p, *others)]
-    names = ("log_std", "mean_q", "log_std_q")
-    for name, x in zip(names, arrays[1:], strict=False):
-        if x.shape != arrays[0].shape or x.ndim == 0:
+def _diagonal(where, **arguments):
+    arrays = {name: at_least_f32(x) for name, x in arguments.items()}
+    first, shape = next((name, x.shape) for name, x in arrays.items())
+    for name, x in arrays.items():
+        if x.shape != shape or x.ndim == 0:
             raise ValueError(
-                f"{where}: {name} {x.shape}; expected the shape of the mean {arrays[0].shape}, "
-                "[..., D]"
+                f"{where}: {name} {x.shape}; expected the shape of {first} {shape}, [..., D]"
             )
-    return arrays
+    return arrays.values()
 
 
 def _full(where, mean_p, covariance_p, mean_q, covariance_q):

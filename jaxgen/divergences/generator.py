@@ -105,9 +105,10 @@ def _conjugate(f, slope, ends):
 
     @log_ratio.defjvp
     def _(primals, tangents):
-        x = log_ratio(*primals)
+        (t,) = primals
+        x = log_ratio(t)
         curvature = jax.jvp(slope, (jnp.exp(x),), (jnp.exp(x),))[1]
-        smooth = inside(*primals, x) & (curvature > 0)
+        smooth = inside(t, x) & (curvature > 0)
         return x, tangents[0] * jnp.where(smooth, 1 / jnp.where(smooth, curvature, 1), 0)
 
     @jax.custom_jvp
@@ -117,8 +118,9 @@ def _conjugate(f, slope, ends):
 
     @conjugate.defjvp
     def _(primals, tangents):
-        x = log_ratio(*primals)
-        return conjugate(*primals), tangents[0] * jnp.where(inside(*primals, x), jnp.exp(x), 0)
+        (t,) = primals
+        x = log_ratio(t)
+        return conjugate(t), tangents[0] * jnp.where(inside(t, x), jnp.exp(x), 0)
 
     return lambda t: conjugate(at_least_f32(t))
 

@@ -268,7 +268,7 @@ def total_variation() -> FDivergence:
     best critic is T = sign(p - q) / 2, reached as |v| -> infinity.
     """
     return _record(
-        f=lambda u: jnp.abs(u - 1) / 2,
+        f=lambda u: (u - 1) * jnp.sign(u - 1) / 2,  # gradient 0, not 1/2, at the kink
         conjugate=lambda t: jnp.maximum(t, -0.5),
         activation=lambda v: jnp.tanh(v) / 2,
         composed=lambda v: jnp.tanh(v) / 2,

@@ -16,9 +16,10 @@ from jaxgen.arguments import at_least_f32, require
 def squared_distances(x, y):
     """|x_i - y_j|^2, from differences and not from |x|^2 - 2 x y + |y|^2.
 
-    Never negative, exactly 0 for equal points, and as precise far from the origin as near it, in
-    any matmul precision. XLA fuses the sum: the [N, M, D] differences are not stored. It costs
-    more time than a matrix product for large D.
+    Never negative, exactly 0 for equal points, and as precise far from the origin as near it. XLA
+    fuses the sum: the [N, M, D] differences are not stored. For large D it takes more time than
+    a matrix product would. The gradient is made of matrix products in full f32 (not TF32), with
+    the mean of all points taken off.
 
     Args:
       x: [N, D].
@@ -31,7 +32,29 @@ def squared_distances(x, y):
       ValueError: not two sets of points of one dimension.
     """
     x, y = _points("squared_distances", x, y)
+    return _squared_distances(x, y)
+
+
+@jax.custom_jvp
+def _squared_distances(x, y):
+    # The barrier keeps calls apart: XLA would share an array of [N, M, D], and so store it.
+    x, y = jax.lax.optimization_barrier((x, y))
     return jnp.sum((x[:, None, :] - y[None, :, :]) ** 2, axis=-1)
+
+
+@_squared_distances.defjvp
+def _(primals, tangents):
+    """2 (x_i - y_j) . (dx_i - dy_j) by matrix products, for XLA does store the differences here."""
+    (x, y), (dx, dy) = primals, tangents
+    center = jax.lax.stop_gradient(jnp.mean(jnp.concatenate([x, y]), axis=0, keepdims=True))
+    x, y = x - center, y - center
+    mixed = _product(dx, y) + _product(x, dy)
+    own_x, own_y = jnp.sum(x * dx, axis=1)[:, None], jnp.sum(y * dy, axis=1)[None, :]
+    return _squared_distances(*primals), 2 * (own_x + own_y - mixed)
+
+
+def _product(x, y):
+    return jnp.matmul(x, y.T, precision=jax.lax.Precision.HIGHEST)
 
 
 def rbf_kernel(bandwidth) -> Callable:
@@ -74,8 +97,7 @@ def polynomial_kernel(degree: int = 3) -> Callable:
 
     def kernel(x, y):
         x, y = _points("polynomial_kernel", x, y)
-        products = jnp.matmul(x, y.T, precision=jax.lax.Precision.HIGHEST)
-        return (products / x.shape[1] + 1) ** degree
+        return (_product(x, y) / x.shape[1] + 1) ** degree
 
     return kernel
 
@@ -196,7 +218,8 @@ def wasserstein_1d(x, y, p=1):
     breaks = np.union1d(np.arange(n + 1) * m, np.arange(m + 1) * n)
     left, weight = breaks[:-1], np.diff(breaks) / (n * m)
     gap = jnp.sort(x, axis=-1)[..., left // m] - jnp.sort(y, axis=-1)[..., left // n]
-    return jnp.matmul(jnp.abs(gap) ** p, weight.astype(gap.dtype), precision="highest")
+    size = gap * jnp.sign(gap)  # |gap| with gradient 0, not 1, at 0
+    return jnp.matmul(size**p, weight.astype(gap.dtype), precision="highest")
 
 
 def sliced_wasserstein(key, x, y, *, projections: int = 128, p=2):
@@ -224,10 +247,7 @@ def sliced_wasserstein(key, x, y, *, projections: int = 128, p=2):
     directions = jax.random.normal(key, (projections, x.shape[1]), jnp.float32).astype(x.dtype)
     directions /= jnp.linalg.norm(directions, axis=1, keepdims=True)
 
-    def project(points):
-        return jnp.matmul(directions, points.T, precision=jax.lax.Precision.HIGHEST)
-
-    return jnp.mean(wasserstein_1d(project(x), project(y), p))
+    return jnp.mean(wasserstein_1d(_product(directions, x), _product(directions, y), p))
 
 
 def _points(where, x, y):

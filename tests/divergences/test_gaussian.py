@@ -1,0 +1,172 @@
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import linalg, stats
+
+from jaxgen import divergences as d
+
+rng = np.random.default_rng(0)
+MEANS = rng.normal(size=(2, 4, 3))
+LOG_STDS = 0.4 * rng.normal(size=(2, 4, 3))
+FOUR = (MEANS[0], LOG_STDS[0], MEANS[1], LOG_STDS[1])
+FACTORS = rng.normal(size=(2, 4, 3, 3))
+COVARIANCES = FACTORS @ np.swapaxes(FACTORS, -1, -2) + 0.3 * np.eye(3)
+X = np.linspace(-25, 25, 40_001)
+
+BY_QUADRATURE = {
+    d.gaussian_kl: lambda p, q: p * np.log(p / q),
+    d.gaussian_jeffreys: lambda p, q: (p - q) * np.log(p / q),
+    d.gaussian_squared_hellinger: lambda p, q: (np.sqrt(p) - np.sqrt(q)) ** 2,
+    d.gaussian_bhattacharyya: lambda p, q: np.sqrt(p * q),
+    # In one dimension W_2^2 = int (F_p^-1 - F_q^-1)^2; both are affine in a normal quantile.
+    d.gaussian_squared_wasserstein: None,
+}
+
+
+@pytest.mark.parametrize("function", BY_QUADRATURE, ids=lambda f: f.__name__)
+def test_against_quadrature_in_one_dimension(function, x64):
+    means, log_stds = MEANS[..., :1], LOG_STDS[..., :1]
+    actual = function(means[0], log_stds[0], means[1], log_stds[1])
+    assert actual.shape == (4,)
+    for i in range(4):
+        laws = [stats.norm(means[k, i, 0], np.exp(log_stds[k, i, 0])) for k in (0, 1)]
+        if function is d.gaussian_squared_wasserstein:
+            levels = (np.arange(200_000) + 0.5) / 200_000
+            expected = np.mean((laws[0].ppf(levels) - laws[1].ppf(levels)) ** 2)
+            np.testing.assert_allclose(actual[i], expected, rtol=1e-4)
+            continue
+        density = [np.maximum(law.pdf(X), 1e-300) for law in laws]
+        expected = np.trapezoid(BY_QUADRATURE[function](*density), X)
+        if function is d.gaussian_bhattacharyya:
+            expected = -np.log(expected)
+        np.testing.assert_allclose(actual[i], expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        d.gaussian_kl,
+        d.gaussian_jeffreys,
+        d.gaussian_bhattacharyya,
+        d.gaussian_squared_wasserstein,
+    ],
+    ids=lambda f: f.__name__,
+)
+def test_sums_over_independent_dimensions(function, x64):
+    alone = sum(function(*(x[:, k : k + 1] for x in FOUR)) for k in range(3))
+    np.testing.assert_allclose(function(*FOUR), alone, rtol=1e-12)
+
+
+def test_hellinger_of_several_dimensions(x64):
+    affinity = np.exp(-d.gaussian_bhattacharyya(*FOUR))
+    np.testing.assert_allclose(d.gaussian_squared_hellinger(*FOUR), 2 - 2 * affinity, rtol=1e-12)
+
+
+def test_standard_normal_is_one_of_them(x64):
+    zero = np.zeros_like(MEANS[0])
+    expected = d.gaussian_kl(MEANS[0], LOG_STDS[0], zero, zero)
+    actual = d.gaussian_kl_to_standard(MEANS[0], LOG_STDS[0])
+    np.testing.assert_allclose(actual, expected, rtol=1e-12)
+
+
+def test_kl_full_by_the_textbook(x64):
+    actual = d.gaussian_kl_full(MEANS[0], COVARIANCES[0], MEANS[1], COVARIANCES[1])
+    for i in range(4):
+        p, q = COVARIANCES[:, i]
+        apart = MEANS[1, i] - MEANS[0, i]
+        inverse = np.linalg.inv(q)
+        logdets = np.linalg.slogdet(q)[1] - np.linalg.slogdet(p)[1]
+        expected = 0.5 * (np.trace(inverse @ p) + apart @ inverse @ apart - 3 + logdets)
+        np.testing.assert_allclose(actual[i], expected, rtol=1e-10)
+
+
+def test_kl_full_by_monte_carlo(x64):
+    p, q = (stats.multivariate_normal(MEANS[k, 1], COVARIANCES[k, 1]) for k in (0, 1))
+    draws = p.rvs(100_000, random_state=np.random.default_rng(1))
+    terms = p.logpdf(draws) - q.logpdf(draws)
+    actual = d.gaussian_kl_full(MEANS[0, 1], COVARIANCES[0, 1], MEANS[1, 1], COVARIANCES[1, 1])
+    assert abs(actual - terms.mean()) < 4 * terms.std() / np.sqrt(len(terms))
+
+
+def test_wasserstein_full_against_the_matrix_square_root(x64):
+    actual = d.gaussian_squared_wasserstein_full(MEANS[0], COVARIANCES[0], MEANS[1], COVARIANCES[1])
+    for i in range(4):
+        p, q = COVARIANCES[:, i]
+        root = linalg.sqrtm(p)
+        cross = linalg.sqrtm(root @ q @ root).real
+        expected = np.sum((MEANS[0, i] - MEANS[1, i]) ** 2) + np.trace(p + q - 2 * cross)
+        np.testing.assert_allclose(actual[i], expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("full", "diagonal"),
+    [
+        (d.gaussian_kl_full, d.gaussian_kl),
+        (d.gaussian_squared_wasserstein_full, d.gaussian_squared_wasserstein),
+    ],
+    ids=lambda f: f.__name__,
+)
+def test_full_covariances_that_are_diagonal(full, diagonal, x64):
+    covariances = np.exp(2 * LOG_STDS)[..., None] * np.eye(3)
+    actual = full(MEANS[0], covariances[0], MEANS[1], covariances[1])
+    np.testing.assert_allclose(actual, diagonal(*FOUR), rtol=1e-10)
+
+
+def test_wasserstein_gradient_where_eigenvalues_and_laws_coincide(x64):
+    """d W^2 / d C_p = I - (map of optimal transport), which is s_q / s_p for scales."""
+    mean, eye = jnp.zeros(3), jnp.eye(3)
+    gradient = jax.grad(d.gaussian_squared_wasserstein_full, 1)
+    np.testing.assert_allclose(gradient(mean, eye, mean, eye), 0 * eye, atol=1e-12)
+    expected = (1 - 3.0) * eye
+    np.testing.assert_allclose(gradient(mean, eye, mean, 9 * eye), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("function", BY_QUADRATURE, ids=lambda f: f.__name__)
+def test_equal_and_nearly_equal_laws(function):
+    """Zero, with zero gradient; and no cancellation in f32 nearby."""
+    mean, log_std = (jnp.asarray(x[0], jnp.float32) for x in (MEANS, LOG_STDS))
+    value, gradient = jax.value_and_grad(lambda *a: function(*a).sum(), (0, 1, 2, 3))(
+        mean, log_std, mean, log_std
+    )
+    np.testing.assert_allclose([value, *map(jnp.abs, map(jnp.max, gradient))], 0, atol=2e-6)
+    near = function(jnp.zeros(1), jnp.full(1, 1e-3), jnp.zeros(1), jnp.zeros(1))
+    with jax.enable_x64(True):
+        arguments = [jnp.array([x], jnp.float64) for x in (0, np.float32(1e-3), 0, 0)]
+        np.testing.assert_allclose(near, function(*arguments), rtol=0.2)
+
+
+def test_symmetry(x64):
+    p, q = FOUR[:2], FOUR[2:]
+    for function in BY_QUADRATURE:
+        same = np.allclose(function(*p, *q), function(*q, *p), rtol=1e-10)
+        assert same == (function is not d.gaussian_kl)
+
+
+@pytest.mark.parametrize("function", BY_QUADRATURE, ids=lambda f: f.__name__)
+def test_finite_for_far_and_narrow_laws(function):
+    arguments = [jnp.array([x], jnp.float32) for x in (0.0, -15.0, 1e3, -3.0)]
+    value, gradient = jax.value_and_grad(lambda *a: function(*a)[()], (0, 1, 2, 3))(*arguments)
+    assert np.isfinite(value) and np.isfinite(gradient).all() and value > 0
+
+
+@pytest.mark.parametrize(
+    "function",
+    [f for name, f in vars(d).items() if name.startswith("gaussian_")],
+    ids=lambda f: f.__name__,
+)
+def test_shapes_that_do_not_match(function):
+    names = list(inspect.signature(function).parameters)
+    full = function.__name__.endswith("_full")
+    shapes = [(2, 3), (2, 3, 3), (2, 3), (2, 3, 3)] if full else [(2, 3)] * len(names)
+    arguments = [jnp.ones(shape) for shape in shapes]
+    for i in range(1, len(names)):
+        bad = [*arguments[:i], jnp.ones((2, 4)), *arguments[i + 1 :]]
+        with pytest.raises(
+            ValueError, match=rf"{function.__name__}: {names[i]} \(2, 4\); expected"
+        ):
+            function(*bad)
+    with pytest.raises(ValueError, match=function.__name__):
+        function(*(jnp.ones(()) for _ in names))
