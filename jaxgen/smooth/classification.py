@@ -171,7 +171,8 @@ def _log_likelihood(name, logits, labels, temperature, where):
     if labels.shape != logits.shape[:-1] or not jnp.issubdtype(labels.dtype, jnp.integer):
         found = f"{labels.dtype}{list(labels.shape)}"
         raise ValueError(f"{name}: labels {found}; expected integers {list(logits.shape[:-1])}")
-    log_p, _, _ = log_softmax(*masked_scores(logits, where), temperature, -1)
+    scores, valid = masked_scores(logits, where)
+    log_p = log_softmax(scores, valid, temperature, -1)[0]
     return jnp.take_along_axis(log_p, labels[..., None], axis=-1)[..., 0]
 
 

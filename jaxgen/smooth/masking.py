@@ -1,4 +1,4 @@
-"""Scores with masked entries, as every function of this package reads them."""
+"""Scores with masked entries as this package reads them, and the dtype of what comes back."""
 
 import jax.numpy as jnp
 from jax import lax
@@ -34,3 +34,9 @@ def log_softmax(x, valid, temperature, axis):
     total = jnp.sum(jnp.exp(z), axis=axis, keepdims=True)
     log_total = jnp.log(jnp.where(some, total, 1))
     return z - log_total, top, log_total
+
+
+def like(x, value):
+    """`value` in the dtype of x, or as it is where x holds no floats."""
+    dtype = jnp.asarray(x).dtype
+    return value.astype(dtype) if jnp.issubdtype(dtype, jnp.floating) else value
