@@ -34,7 +34,8 @@ def sign_correlations(y, temperature=0.1):
 
     Returns:
       [k (k - 1) / 2] in [-1, 1], in the order of `pairwise_cosines`. Uncorrelated answers have
-      about 1 / sqrt(B) here, not 0. A unit whose answers are all 0 has T = 0 and gradient 0.
+      about 1 / sqrt(B) here, not 0. A unit whose answers are all the same has T = 0 and gradient
+      0.
 
     Raises:
       ValueError: y is no matrix of two columns or more, or temperature <= 0.
@@ -43,6 +44,9 @@ def sign_correlations(y, temperature=0.1):
     if jnp.ndim(y) != 2 or jnp.shape(y)[0] < 1 or jnp.shape(y)[1] < 2:
         raise ValueError(f"sign_correlations: y {jnp.shape(y)}; expected [B, k] with k >= 2")
     y = at_least_f32(y)
+    # Shifted first: the mean of equal numbers is off by a rounding error, which normalization
+    # would blow up to a perfect correlation.
+    y = y - y[:1]
     return pairwise_cosines(jnp.tanh((y - jnp.mean(y, axis=0, keepdims=True)) / temperature))
 
 

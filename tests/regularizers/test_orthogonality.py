@@ -134,6 +134,13 @@ def test_srip_starts_low_and_has_no_gradient_through_its_vector(x64):
     assert not np.any(jax.grad(lambda v: r.srip(w, v)[0])(v))
 
 
+def test_srip_keeps_its_vector_where_there_is_nothing_to_follow():
+    v = jnp.array([0.6, 0.8])
+    sigma, following = r.srip(jnp.eye(3, 2), v)
+    assert sigma == 0
+    np.testing.assert_array_equal(following, v)
+
+
 def test_srip_sees_the_negative_end_of_the_spectrum(x64):
     w = 0.1 * orthonormal(4, 3)  # W^T W - I = -0.99 I
     np.testing.assert_allclose(r.srip(w, r.srip_vector(jax.random.key(0), jnp.asarray(w)))[0], 0.99)
@@ -204,7 +211,7 @@ def test_zero_column_and_parallel_columns():
     w = jnp.array([[0.0, 1.0, -2.0], [0.0, 1.0, -2.0]])
     np.testing.assert_allclose(r.pairwise_cosines(w), [0, 0, -1], atol=1e-6)
     np.testing.assert_allclose(r.pairwise_angles(w), [np.pi / 2, np.pi / 2, np.pi], atol=5e-4)
-    exactly = jnp.array([[1.0, 2.0, -1.0]])
+    exactly = np.array([[1.0, 2.0, -1.0]])
     np.testing.assert_array_equal(r.pairwise_angles(exactly), np.float32([0, np.pi, np.pi]))
     gradient = jax.grad(lambda w: jnp.sum(r.pairwise_cosines(w) * jnp.arange(1.0, 4.0)))(w)
     np.testing.assert_array_equal(gradient[:, 0], 0)
