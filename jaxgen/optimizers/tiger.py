@@ -44,15 +44,16 @@ def finite_ema(decay: float) -> optax.GradientTransformation:
 
     def update(updates, state, params=None):
         del params
-        # An infinite or NaN gradient makes the average NaN or infinite, and nothing else does.
-        new = jax.tree.map(
-            lambda m, g: decay * m + (1 - decay) * g.astype(m.dtype), state.ema, updates
-        )
-        kept = jax.tree.map(lambda n, m: jnp.where(jnp.isfinite(n), n, m), new, state.ema)
+
+        def average(m, g):
+            return jnp.where(jnp.isfinite(g), decay * m + (1 - decay) * g.astype(m.dtype), m)
+
+        # What comes out is made from the new average: XLA can then write that over the old one.
+        ema = jax.tree.map(average, state.ema, updates)
         out = jax.tree.map(
-            lambda n, g: jnp.where(jnp.isfinite(n), n, jnp.nan).astype(g.dtype), new, updates
+            lambda m, g: jnp.where(jnp.isfinite(g), m.astype(g.dtype), jnp.nan), ema, updates
         )
-        return out, FiniteEmaState(kept)
+        return out, FiniteEmaState(ema)
 
     return optax.GradientTransformation(init, update)
 
@@ -66,14 +67,20 @@ def scale_by_row_rms(min_scale: float = 1e-3) -> optax.GradientTransformation:
     Raises:
       ValueError: min_scale < 0, or `update` is called without params.
     """
-    require("scale_by_row_rms", least=0, min_scale=min_scale)
+    return _scale_by_rms("scale_by_row_rms", -1, min_scale)
+
+
+def _scale_by_rms(where: str, axis: int | None, min_scale: float) -> optax.GradientTransformation:
+    # `optax.scale_by_param_block_rms` has the same value for axis None, but is differentiable at
+    # 0, for which it takes the RMS twice, the second time of a copy of the parameters.
+    require(where, least=0, min_scale=min_scale)
 
     def scale(u, p):
-        square = jnp.mean(jnp.square(at_least_f32(p)), axis=-1, keepdims=True)
-        return (u * jnp.maximum(jnp.sqrt(square), min_scale)).astype(u.dtype)
+        square = jnp.mean(jnp.square(at_least_f32(p)), axis=axis, keepdims=True)
+        return (u * jnp.sqrt(jnp.maximum(square, min_scale**2))).astype(u.dtype)
 
     def update(updates, params):
-        _need("scale_by_row_rms", params)
+        _need(where, params)
         return jax.tree.map(scale, updates, params)
 
     return optax.stateless(update)
@@ -183,7 +190,7 @@ def tiger(
 
     return optax.partition(
         {
-            "kernel": relative(optax.scale_by_param_block_rms(min_scale)),
+            "kernel": relative(_scale_by_rms("tiger", None, min_scale)),
             "embedding": relative(scale_by_row_rms(min_scale)),
             "bias": absolute(0.0),
             "gain": absolute(1.0),
