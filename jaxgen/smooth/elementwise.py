@@ -128,7 +128,8 @@ def smooth_norm(x, *, temperature=1e-6, axis=-1, where=None):
     if where is not None:
         x = jnp.where(jnp.broadcast_to(where, x.shape), x, 0)
     largest = jnp.max(jnp.abs(x), axis=axis, keepdims=True, initial=0)
-    unit = jax.lax.stop_gradient(jnp.maximum(largest, temperature))
+    unit = jnp.minimum(jnp.maximum(largest, temperature), 2.0**100)  # 1 / unit must not underflow
+    unit = jax.lax.stop_gradient(unit)
     squares = jnp.sum((x / unit) ** 2, axis=axis, keepdims=True) + (temperature / unit) ** 2
     return jnp.squeeze(unit * jnp.sqrt(squares), axis)
 
@@ -143,5 +144,5 @@ def _smooth_step(d, temperature):
 
 def _hypot(x):
     """sqrt(1 + x^2) without overflow."""
-    unit = jax.lax.stop_gradient(jnp.maximum(jnp.abs(x), 1))
+    unit = jax.lax.stop_gradient(jnp.clip(jnp.abs(x), 1, 2.0**100))
     return unit * jnp.sqrt((1 / unit) ** 2 + (x / unit) ** 2)

@@ -88,7 +88,8 @@ def smooth_maximum(x, y, *, temperature=1.0):
     require("smooth_maximum", above=0, temperature=temperature)
     wide_x, wide_y = at_least_f32(x), at_least_f32(y)
     gap = _half_gap(jnp.abs(wide_x - wide_y), temperature)
-    return like(jnp.add(x, y), jnp.maximum(wide_x, wide_y) + gap)
+    # At a tie both terms are differentiated from the same side, whose slopes cancel rightly.
+    return like(jnp.add(x, y), jnp.where(wide_x >= wide_y, wide_x, wide_y) + gap)
 
 
 def smooth_minimum(x, y, *, temperature=1.0):

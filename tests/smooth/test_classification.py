@@ -188,7 +188,7 @@ def test_gradients(x64):
         lambda x: smooth.f_beta_score(smooth.f_beta_counts(jax.nn.sigmoid(x), t, beta=2.0)),
         lambda x: smooth.confusion_counts(x, t, temperature=0.5),
     ):
-        check_grads(f, (logits,), order=2, atol=1e-6, rtol=1e-6)
+        check_grads(jax.jit(f), (logits,), order=2, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
