@@ -1,0 +1,234 @@
+"""Fine-tuning with a learning rate per layer and an operation per gradient, against plain ones.
+
+Layer-wise decay of the learning rate: Clark et al. 2020 (arXiv 2003.10555); rates and operations
+per parameter: Su Jianlin's post 6418 (kexue.fm).
+
+    python -m experiments.layerwise_learning_rate --seeds 8            0.000, 0.0 min
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.lib.classification import (
+    CLASSES,
+    ClassifierConfig,
+    State,
+    classifier,
+    cross_entropy,
+    descend,
+    mlp,
+    pixels,
+)
+from experiments.lib.config import launch
+from experiments.lib.data import Arrays, Images, load_images
+from experiments.lib.errors import UserError
+from experiments.lib.loop import train
+from experiments.lib.method import Method, side_by_side
+from experiments.lib.pictures import figure
+from jaxgen.optimizers import by_path, clip_by_leaf_norm, layer_wise_decay, scale_by_tree
+
+_MOST = 10_000  # images to learn from first, at most: all of them lie on every device
+
+
+@dataclass(frozen=True)
+class Config(ClassifierConfig):
+    """The knobs; those of each way of fine-tuning were chosen with `--held-out`."""
+
+    steps: int = 300
+    """Steps of fine-tuning."""
+    batch_size: int = 32
+    """Examples per step, of both trainings."""
+    pretraining: int = 500
+    """Steps of pre-training on images as they are, part of the initialisation."""
+    shots: int = 5
+    """Training images of each class after the change; which ones follows from the seed."""
+    shift: int = 1
+    """The change: pixels by which the images move to the right, around the edge ..."""
+    noise: float = 0.3
+    """... and the standard deviation of noise that is added to them, white being 1."""
+    held_out: bool = False
+    """Judge on training images that were held out, to choose the knobs by."""
+    width: int = 128
+    """Units of each hidden layer."""
+    layers: int = 2
+    """Hidden layers."""
+    learning_rate: float = 1e-3
+    """Step size of pre-training, and of fine-tuning all layers alike."""
+    scratch_rate: float = 1e-3
+    """Of the network that was not pre-trained."""
+    head_rate: float = 1e-3
+    """Of the last layer alone, the body frozen."""
+    layer_wise_rate: float = 1e-3
+    """Of the last layer, where those below have smaller ones."""
+    decay: float = 0.5
+    """Factor between the rates of a layer and the one above it."""
+    clipped_rate: float = 1e-3
+    """Where each leaf's gradient is clipped."""
+    max_norm: float = 0.1
+    """Largest norm of a leaf's gradient."""
+
+    LEAST: ClassVar = ClassifierConfig.LEAST | {
+        "pretraining": 0,
+        "shots": 1,
+        "shift": 0,
+        "noise": 0,
+        "width": 1,
+        "layers": 0,
+        "scratch_rate": 0,
+        "head_rate": 0,
+        "layer_wise_rate": 0,
+        "decay": 0.001,
+        "clipped_rate": 0,
+        "max_norm": 0.001,
+    }
+
+
+SMOKE = Config(steps=4, pretraining=3, batch_size=16, width=8, layers=1, eval_every=2, log_every=1)
+
+
+def main(config: Config) -> dict:
+    """Pre-train one network, fine-tune it in every way, and return the summary."""
+    data = load_images(config.data, config.data_dir)
+    source, target = tasks(config, data)
+    method = fine_tuned(config, source, target, optimizers(config))
+    return train("layerwise_learning_rate", config, data=target, **method._asdict())
+
+
+def optimizers(config: Config) -> dict[str, optax.GradientTransformation]:
+    """Ways to fine-tune a network whose layers are called Dense_0, Dense_1, ..., head last."""
+    head = f"/Dense_{config.layers}/"
+    number = {r"/Dense_(\d+)/": lambda found: int(found[1])}
+    return {
+        "as_it_is": optax.set_to_zero(),
+        "scratch": optax.adam(config.scratch_rate),
+        "uniform": optax.adam(config.learning_rate),
+        "head": optax.chain(
+            optax.adam(config.head_rate), scale_by_tree(by_path({head: 1.0}, default=0.0))
+        ),
+        "layer_wise": optax.chain(
+            optax.adam(config.layer_wise_rate),
+            scale_by_tree(layer_wise_decay(number, config.decay, config.layers)),
+        ),
+        "clipped": optax.chain(clip_by_leaf_norm(config.max_norm), optax.adam(config.clipped_rate)),
+    }
+
+
+def tasks(config: Config, data: Images) -> tuple[Arrays, Images]:
+    """(images as they are, a few that are changed and the changed ones to be judged on)."""
+    train_split, test_split = (part[np.arange(len(part))] for part in (data.train, data.test))
+    rng = np.random.default_rng(config.seed)
+    order = rng.permutation(len(train_split["label"]))
+    label = train_split["label"][order]
+    chosen = np.concatenate([np.flatnonzero(label == c)[: config.shots] for c in range(CLASSES)])
+    if len(chosen) < CLASSES * config.shots:
+        raise UserError(f"--shots {config.shots}: {data.name} has fewer of some class")
+    few, rest = order[chosen], np.delete(order, chosen)
+    held_out, source = np.split(rest, [len(rest) // 3])
+
+    def take(columns, index):
+        return {name: columns[name][index] for name in ("image", "label")}
+
+    def changed(columns):
+        image = np.roll(columns["image"], config.shift, axis=2) / (data.levels - 1)
+        image = np.clip(image + config.noise * rng.standard_normal(image.shape), 0, 1)
+        return Arrays(columns | {"image": np.round(image * (data.levels - 1)).astype(np.uint8)})
+
+    train_few = changed(take(train_split, few))
+    judged = take(train_split, held_out) if config.held_out else take(test_split, slice(None))
+    target = data._replace(train=train_few, test=changed(judged))
+    return Arrays(take(train_split, source[:_MOST])), target
+
+
+class Runs(NamedTuple):
+    """What training carries from step to step."""
+
+    start: Any  # the parameters with which fine-tuning begins
+    ways: dict[str, State]
+
+
+def fine_tuned(config: Config, source: Arrays, target: Images, ways: dict) -> Method:
+    """All ways side by side, from one pre-trained network; "scratch" from a new one."""
+    network = mlp(config.width, config.layers)
+    method = side_by_side({n: classifier(network, way, target) for n, way in ways.items()})
+
+    def init(key, batch):
+        key, new_key = jax.random.split(key)
+        new = network.init(new_key, pixels(batch, target))
+        learned = pretrained(config, network, source, target, key)
+
+        def begin(name, way):
+            # A copy: the step consumes the state, and can do so with a buffer only once.
+            params = jax.tree.map(jnp.copy, new if name == "scratch" else learned)
+            return State(params, way.init(params))
+
+        return Runs(learned, {name: begin(name, way) for name, way in ways.items()})
+
+    def step(state, batch, key):
+        new, metrics = method.step(state.ways, batch, key)
+        return state._replace(ways=new), metrics
+
+    def evaluate(state, batch, key):
+        return method.evaluate(state.ways, batch, key)
+
+    return Method(init, step, evaluate, pictures(network, target))
+
+
+def pretrained(config: Config, network: nn.Module, source: Arrays, data: Images, key):
+    """Parameters after training on the source, on batches drawn with replacement."""
+    columns = jax.tree.map(jnp.asarray, source.columns)
+    optimizer = optax.adam(config.learning_rate)
+    key, init_key = jax.random.split(key)
+
+    def loss(params, batch):
+        logits = network.apply(params, pixels(batch, data))
+        return jnp.mean(cross_entropy(logits, batch["label"]))
+
+    def step(state, key):
+        rows = jax.random.randint(key, (config.batch_size,), 0, len(source))
+        return descend(loss, optimizer, state, {k: x[rows] for k, x in columns.items()})
+
+    params = network.init(init_key, pixels({"image": columns["image"][:1]}, data))
+    start = State(params, optimizer.init(params))
+    return jax.lax.scan(step, start, jax.random.split(key, config.pretraining))[0].params
+
+
+def pictures(network: nn.Module, data: Images):
+    """How far each way moved each layer; and its accuracy on the whole test split."""
+    measure = jax.jit(classifier(network, optax.identity(), data).evaluate)
+
+    def kernels(params):
+        leaves = {jax.tree_util.keystr(p): x for p, x in jax.tree.leaves_with_path(params)}
+        return [x for name, x in sorted(leaves.items()) if "kernel" in name]
+
+    def draw(state, batch, key):
+        def panels(sheet):
+            left, right = sheet.subplots(1, 2)
+            start = kernels(state.start)
+            for name, way in state.ways.items():
+                if name not in ("scratch", "as_it_is"):
+                    moved = [
+                        np.linalg.norm(new - old) / np.linalg.norm(old)
+                        for new, old in zip(kernels(way.params), start, strict=True)
+                    ]
+                    left.plot(range(len(start)), moved, marker="o", label=name)
+            left.set(xlabel="layer", ylabel="distance from the start, in norms of the kernel")
+            left.set_xticks(range(len(start)))
+            left.legend()
+            test = data.test[np.arange(len(data.test))]
+            accuracy = [np.mean(measure(w, test, key)["accuracy"]) for w in state.ways.values()]
+            right.barh(list(state.ways), accuracy)
+            right.set(xlim=(0, 1), xlabel="accuracy after the change")
+
+        return {"movement_and_accuracy": figure(panels, width=12)}
+
+    return draw
+
+
+if __name__ == "__main__":
+    launch(main, Config)
