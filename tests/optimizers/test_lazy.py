@@ -137,6 +137,16 @@ def test_mask_may_be_a_function(wrap):
 
 
 @WRAPPERS
+def test_parameters_may_be_one_array(wrap):
+    alone, named = wrap(optax.adam(0.1), True), wrap(optax.adam(0.1), {"a": True})
+    x, g = theta()["table"], gradients()[0]["table"]
+    update, state = alone.update(g, alone.init(x), x)
+    expected, _ = named.update({"a": g}, named.init({"a": x}), {"a": x})
+    np.testing.assert_array_equal(update, expected["a"])
+    assert state[0].count == 1
+
+
+@WRAPPERS
 def test_bad_masks(wrap):
     optimizer = wrap(optax.sgd(0.1), {"table": True})
     with pytest.raises(ValueError, match=r"mask .*expected a tree of bools like the parameters"):

@@ -76,7 +76,7 @@ def flow(h):
 def adam_path(x, h):
     """Adam's equation."""
     field = optimizers.adam_flow(gradient_of(h), 0.5, 1.0, 0.1)
-    return optimizers.trajectory(field, optimizers.Adapting.start(x), 0.1, 3).theta
+    return optimizers.trajectory(field, optimizers.Adapting.start(x), 0.1, 2, 1).theta
 
 
 def labelled(x, gradients):
