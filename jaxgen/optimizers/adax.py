@@ -36,7 +36,7 @@ def scale_by_adax(
     second moment freezes. m has no bias correction, as in the paper.
 
     Args:
-      b1: decay of the first moment, in [0, 1).
+      b1: decay of the first moment, in [0, 1]; at 1 nothing moves.
       b2: growth of the second moment's memory, > 0; towards 0 it becomes the plain mean of g^2.
       eps: > 0 or 0, outside the square root.
 

@@ -32,7 +32,7 @@ def finite_ema(decay: float) -> optax.GradientTransformation:
     into the state. A later `shrink_where_nan` turns the NaN into a step.
 
     Args:
-      decay: beta in [0, 1).
+      decay: beta in [0, 1]; at 1 nothing moves.
 
     Raises:
       ValueError: decay out of range.
@@ -104,11 +104,12 @@ def shrink_where_nan(shrink: float = 0.99, center: float = 0.0) -> optax.Gradien
 
     def update(updates, params):
         _need("shrink_where_nan", params)
-        return jax.tree.map(
-            lambda u, p: jnp.where(jnp.isnan(u), ((shrink - 1) * (p - center)).astype(u.dtype), u),
-            updates,
-            params,
-        )
+
+        def replace(u, p):
+            smaller = (shrink - 1) * (at_least_f32(p) - center)
+            return jnp.where(jnp.isnan(u), smaller.astype(u.dtype), u)
+
+        return jax.tree.map(replace, updates, params)
 
     return optax.stateless(update)
 
