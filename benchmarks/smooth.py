@@ -10,10 +10,9 @@ function, so > 1 is slower than ours.
 
 top_k     `sigmoid_top_k` and `laplace_top_k` with k = n / 10 and temperature 0.1, against 40 steps
           of bisection in PyTorch (`benchmarks.smooth_peer`) and against the hard `jax.lax.top_k`.
-sort      `soft_sort` and `soft_rank` at temperature 1, where about half of the scores are pooled,
-          against torchsort where that is installed (C++, pool adjacent violators) and else the same
-          algorithm in NumPy, and against the hard `jnp.sort`, which is also our first step. A test
-          holds that the peers compute the same as ours.
+sort      `soft_sort` and `soft_rank` at temperature 1, against torchsort where that is installed
+          (C++, pool adjacent violators) and else the same algorithm in NumPy, and against the hard
+          `jnp.sort`, which is also our first step. A test holds that the peers compute the same.
 compile   Seconds to compile each, persistent cache off.
 """
 

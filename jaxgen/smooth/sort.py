@@ -49,7 +49,7 @@ def soft_sort(x, *, temperature=0.1, axis=-1, where=None):
     return like(x, jnp.moveaxis(_project(z, x_sorted, valid), -1, axis))
 
 
-def soft_rank(x, *, temperature=0.1, axis=-1, where=None):
+def soft_rank(x, *, temperature=1.0, axis=-1, where=None):
     """Projection of the scores, stretched, on the permutahedron of the ranks.
 
     argmin_v ||v - n x / (std(x) tau)||^2 over the convex hull of all permutations of (1, ..., n)

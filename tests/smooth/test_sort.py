@@ -110,7 +110,7 @@ def test_warm_functions_are_constant():
 
 def test_one_temperature_serves_every_scale_and_number():
     """The user's trouble with a plain epsilon: it has to follow n and the scale of the scores."""
-    rank = partial(smooth.soft_rank, temperature=1.0)
+    rank = partial(smooth.soft_rank, temperature=10.0)
     x = draw((3, 16))
     np.testing.assert_allclose(rank(1e3 * x + 5), rank(x), atol=2e-3)
     np.testing.assert_allclose(
@@ -120,8 +120,8 @@ def test_one_temperature_serves_every_scale_and_number():
     for n in (64, 1024):
         quantiles = stats.norm.ppf((np.arange(n) + 0.5) / n).astype(np.float32)
         errors.append(np.abs(jax.jit(rank)(quantiles) - np.arange(1, n + 1)).mean() / n)
-    np.testing.assert_allclose(*errors, rtol=0.05)
-    assert errors[0] > 0.01
+    assert min(errors) > 0.01
+    np.testing.assert_allclose(*errors, rtol=0.1)
 
 
 def test_sums_and_order():
@@ -157,9 +157,9 @@ def test_gradients_are_finite_at_nasty_points(f, row):
 def test_ties_have_equal_ranks_and_gradients():
     x = jnp.array([2.0, 1.0, 2.0, 2.0, 5.0])
     for f in (smooth.soft_rank, smooth.pairwise_rank):
-        rank = f(x, temperature=0.1)
+        rank = f(x, temperature=0.02)
         np.testing.assert_allclose(rank, [3, 1, 3, 3, 5], rtol=1e-5)
-        slope = jax.grad(lambda x, f=f: f(x, temperature=0.1)[0])(x)
+        slope = jax.grad(lambda x, f=f: f(x, temperature=0.02)[0])(x)
         np.testing.assert_allclose(slope[2], slope[3], rtol=1e-4)
     np.testing.assert_allclose(smooth.soft_rank(jnp.zeros(3)), 2.0)
     np.testing.assert_array_equal(smooth.soft_sort(jnp.full(3, 0.1)), jnp.full(3, 0.1))
@@ -192,7 +192,7 @@ def test_axis(f):
     x = draw((4, 8))
     np.testing.assert_allclose(f(x.T, axis=0).T, f(x), rtol=1e-6)
     std = x.std(-1, keepdims=True)
-    np.testing.assert_allclose(f(x, temperature=0.1 + 0 * std), f(x), rtol=1e-6)
+    np.testing.assert_allclose(f(x, temperature=0.5 + 0 * std), f(x, temperature=0.5), rtol=1e-6)
 
 
 @pytest.mark.parametrize("f", PROJECTIONS)
