@@ -1,9 +1,31 @@
 """Fine-tuning with a learning rate per layer and an operation per gradient, against plain ones.
 
-Layer-wise decay of the learning rate: Clark et al. 2020 (arXiv 2003.10555); rates and operations
-per parameter: Su Jianlin's post 6418 (kexue.fm).
+Layer-wise decay of the learning rate: Clark et al. 2020 (arXiv 2003.10555); larger rates below, for
+inputs that changed: Lee et al. 2022 (arXiv 2210.11466); rates and operations per parameter: Su
+Jianlin's post 6418 (kexue.fm).
 
-    python -m experiments.layerwise_learning_rate --seeds 8            0.000, 0.0 min
+    python -m experiments.layerwise_learning_rate --seeds 8            0.702 accuracy, 0.3 min
+
+A network learns digits, then meets them one pixel further right and under noise, with five images
+of each class to adapt to. Accuracy on the changed test split: mean over 8 seeds, standard deviation
+below 0.03, for three draws of the five images (--seed 0, 100, 200); minutes on two CPU cores that
+did other work too (JAX 0.10.2):
+
+    as_it_is    0.439  0.430  0.442    not fine-tuned
+    scratch     0.640  0.641  0.655    not pre-trained
+    head        0.610  0.644  0.678    the body frozen
+    uniform     0.682  0.685  0.720    one rate for all layers
+    decay       0.688  0.681  0.721    rates 1, 0.7, 0.49 from the head down
+    growth      0.696  0.692  0.731    rates 1, 2, 4 from the head down
+    clipped     0.702  0.693  0.732    each leaf's gradient clipped to norm 0.01, one rate
+
+Each rate, decay and norm is the best of a grid on held-out training images (`--held-out`). Growth
+and clipping gain a point on the uniform rate in every draw, about one standard deviation; the usual
+decay gains nothing, which fits Lee et al.: the inputs changed, not the classes. (For classes 5 to 9
+after learning 0 to 4, pre-training on these digits did not help: 0.91 either way with five images.)
+With the knobs of digits and 4 seeds, clipping stays the best elsewhere: 0.795 on MNIST and 0.679 on
+Fashion-MNIST, against 0.755 and 0.657 with decay, 0.772 and 0.626 with the body frozen, 0.686 and
+0.639 with growth, and 0.654 and 0.617 with the uniform rate, which is too large there.
 """
 
 from dataclasses import dataclass
@@ -58,19 +80,25 @@ class Config(ClassifierConfig):
     """Units of each hidden layer."""
     layers: int = 2
     """Hidden layers."""
-    learning_rate: float = 1e-3
-    """Step size of pre-training, and of fine-tuning all layers alike."""
-    scratch_rate: float = 1e-3
+    pretraining_rate: float = 1e-3
+    """Step size of Adam in pre-training."""
+    learning_rate: float = 1e-2
+    """Step size of Adam in fine-tuning all layers alike."""
+    scratch_rate: float = 1e-2
     """Of the network that was not pre-trained."""
-    head_rate: float = 1e-3
+    head_rate: float = 1e-2
     """Of the last layer alone, the body frozen."""
-    layer_wise_rate: float = 1e-3
+    decay_rate: float = 1e-2
     """Of the last layer, where those below have smaller ones."""
-    decay: float = 0.5
+    decay: float = 0.7
     """Factor between the rates of a layer and the one above it."""
-    clipped_rate: float = 1e-3
+    growth_rate: float = 3e-3
+    """Of the last layer, where those below have larger ones."""
+    growth: float = 2.0
+    """Factor between the rates of a layer and the one above it."""
+    clipped_rate: float = 3e-3
     """Where each leaf's gradient is clipped."""
-    max_norm: float = 0.1
+    max_norm: float = 0.01
     """Largest norm of a leaf's gradient."""
 
     LEAST: ClassVar = ClassifierConfig.LEAST | {
@@ -82,10 +110,13 @@ class Config(ClassifierConfig):
         "layers": 0,
         "scratch_rate": 0,
         "head_rate": 0,
-        "layer_wise_rate": 0,
+        "pretraining_rate": 0,
+        "decay_rate": 0,
         "decay": 0.001,
+        "growth_rate": 0,
+        "growth": 0.001,
         "clipped_rate": 0,
-        "max_norm": 0.001,
+        "max_norm": 1e-6,
     }
 
 
@@ -104,6 +135,11 @@ def optimizers(config: Config) -> dict[str, optax.GradientTransformation]:
     """Ways to fine-tune a network whose layers are called Dense_0, Dense_1, ..., head last."""
     head = f"/Dense_{config.layers}/"
     number = {r"/Dense_(\d+)/": lambda found: int(found[1])}
+
+    def layer_wise(rate, decay):
+        scales = layer_wise_decay(number, decay, config.layers)
+        return optax.chain(optax.adam(rate), scale_by_tree(scales))
+
     return {
         "as_it_is": optax.set_to_zero(),
         "scratch": optax.adam(config.scratch_rate),
@@ -111,10 +147,8 @@ def optimizers(config: Config) -> dict[str, optax.GradientTransformation]:
         "head": optax.chain(
             optax.adam(config.head_rate), scale_by_tree(by_path({head: 1.0}, default=0.0))
         ),
-        "layer_wise": optax.chain(
-            optax.adam(config.layer_wise_rate),
-            scale_by_tree(layer_wise_decay(number, config.decay, config.layers)),
-        ),
+        "decay": layer_wise(config.decay_rate, config.decay),
+        "growth": layer_wise(config.growth_rate, config.growth),
         "clipped": optax.chain(clip_by_leaf_norm(config.max_norm), optax.adam(config.clipped_rate)),
     }
 
@@ -182,7 +216,7 @@ def fine_tuned(config: Config, source: Arrays, target: Images, ways: dict) -> Me
 def pretrained(config: Config, network: nn.Module, source: Arrays, data: Images, key):
     """Parameters after training on the source, on batches drawn with replacement."""
     columns = jax.tree.map(jnp.asarray, source.columns)
-    optimizer = optax.adam(config.learning_rate)
+    optimizer = optax.adam(config.pretraining_rate)
     key, init_key = jax.random.split(key)
 
     def loss(params, batch):
