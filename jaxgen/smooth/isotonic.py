@@ -44,17 +44,19 @@ def _level(left, right, tolerance):
         return level
 
     def step(state):
-        level, low, high, _ = state
+        level, low, high, _, steps = state
         above = jnp.maximum(left - level[..., None], 0)
         below = jnp.maximum(level[..., None] - right, 0)
         excess = jnp.sum(above - below, axis=-1)
         moving = jnp.sign(above) + jnp.sign(below)
         low, high = jnp.where(excess > 0, level, low), jnp.where(excess < 0, level, high)
-        # Newton's step, or a bisection where it leaves the bracket.
+        # Newton's step, or a bisection where it leaves the bracket, so that rounding cannot make
+        # it go to and fro for ever.
         new = level + excess / jnp.maximum(jnp.sum(moving, axis=-1), 1)
-        new = jnp.where((new >= low) & (new <= high), new, 0.5 * (low + high))
-        new = jnp.where(crossed, new, level)
-        return new, low, high, jnp.any(jnp.abs(new - level) > tolerance)
+        good = ((new > low) & (new < high)) | (jnp.abs(new - level) <= tolerance)
+        new = jnp.where(crossed, jnp.where(good, new, 0.5 * (low + high)), level)
+        moved = jnp.any(jnp.abs(new - level) > tolerance)
+        return new, low, high, moved, steps + 1
 
-    start = (level, low, high, jnp.any(crossed))
-    return lax.while_loop(lambda state: state[3], step, start)[0]
+    start = (level, low, high, jnp.any(crossed), jnp.sum(crossed) * 0)
+    return lax.while_loop(lambda state: state[3] & (state[4] < 200), step, start)[0]
