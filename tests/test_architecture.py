@@ -61,6 +61,7 @@ def test_jaxgen_imports_the_pure_libraries_alone(path):
 USES = {
     "divergences": {"smooth"},
     "flows": {"models"},
+    "losses": {"divergences", "smooth"},
     "models": set(),
     "optimizers": set(),
     "regularizers": {"smooth"},

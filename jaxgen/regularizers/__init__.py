@@ -8,9 +8,9 @@ x = interpolate(key, real, fake)
 loss += 10 * jnp.mean(one_centered_gradient_penalty(lambda x: net.apply(params, x), x))
 """
 
+from jaxgen.regularizers.clipping import clip_weights
 from jaxgen.regularizers.gradient_penalty import (
     gradient_power_penalty,
-    interpolate,
     one_centered_gradient_penalty,
     one_sided_gradient_penalty,
     zero_centered_gradient_penalty,
@@ -26,6 +26,12 @@ from jaxgen.regularizers.orthogonality import (
     srip_vector,
     unit_columns,
 )
+from jaxgen.regularizers.points import (
+    dragan_points,
+    interpolate,
+    interpolate_pooled,
+    interpolate_within,
+)
 from jaxgen.regularizers.self_orthogonality import (
     arcsine_correlations,
     self_orthogonality,
@@ -34,9 +40,13 @@ from jaxgen.regularizers.self_orthogonality import (
 
 __all__ = [
     "arcsine_correlations",
+    "clip_weights",
+    "dragan_points",
     "filter_matrix",
     "gradient_power_penalty",
     "interpolate",
+    "interpolate_pooled",
+    "interpolate_within",
     "mutual_coherence",
     "off_diagonal",
     "one_centered_gradient_penalty",

@@ -4,9 +4,11 @@ A critic is bound to its parameters: x [B, ...] -> [B]. Each answer must depend 
 alone: the gradients are taken of the sum of all answers at once, and with batch normalization in
 training mode they would be those of the batch. Use layer or instance normalization, or none.
 
-Where and how much is the caller's: WGAN-GP takes `one_centered_gradient_penalty` at `interpolate`d
-points with weight 10, R1 half of `zero_centered_gradient_penalty` at real ones, DRAGAN either one
-around real ones. The gradients are in x's dtype, the sums over them in f32 or more.
+Where (see `jaxgen.regularizers.points`) and how much is the caller's: WGAN-GP takes
+`one_centered_gradient_penalty` at `interpolate`d points with weight 10, DRAGAN at `dragan_points`;
+R1 is gamma / 2 times `zero_centered_gradient_penalty` at real points, R2 at fake ones; WGAN-div
+takes `gradient_power_penalty` nearly anywhere. The gradients are in x's dtype, the sums over them
+in f32 or more.
 """
 
 import jax
@@ -73,32 +75,6 @@ def gradient_power_penalty(critic, x, p=6.0):
     """
     require("gradient_power_penalty", least=2, p=p)
     return _square("gradient_power_penalty", critic, x) ** (p / 2)
-
-
-def interpolate(key, real, fake):
-    """Points between pairs: fake + alpha (real - fake), one alpha ~ U[0, 1) per example.
-
-    Args:
-      key: a PRNG key, used once.
-      real: [B, ...].
-      fake: [B, ...].
-
-    Returns:
-      [B, ...] in the common dtype of both, f32 for integers.
-
-    Raises:
-      ValueError: the shapes differ, or there is no examples' axis.
-    """
-    if jnp.shape(real) != jnp.shape(fake) or not jnp.ndim(real):
-        raise ValueError(
-            f"interpolate: real {jnp.shape(real)}, fake {jnp.shape(fake)};"
-            " expected both [B, ...] of one shape"
-        )
-    dtype = jnp.result_type(real, fake)
-    real, fake = at_least_f32(real), at_least_f32(fake)
-    alpha = jax.random.uniform(key, (real.shape[0], *[1] * (real.ndim - 1)), jnp.float32)
-    points = fake + alpha.astype(real.dtype) * (real - fake)
-    return points.astype(dtype) if jnp.issubdtype(dtype, jnp.floating) else points
 
 
 def _square(function: str, critic, x):

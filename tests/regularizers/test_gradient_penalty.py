@@ -95,19 +95,6 @@ def test_half_precision_points_are_summed_in_f32():
     np.testing.assert_allclose(value, [4096 * float(a[0]) ** 2], rtol=1e-5)
 
 
-def test_interpolation_has_one_alpha_per_example():
-    real, fake = draw((6, 3, 2)).astype(np.float32), draw((6, 3, 2), 1).astype(np.float32)
-    points = r.interpolate(jax.random.key(0), real, fake)
-    alpha = (np.asarray(points) - fake) / (real - fake)
-    np.testing.assert_allclose(alpha, np.broadcast_to(alpha[:, :1, :1], alpha.shape), atol=1e-5)
-    assert len(np.unique(np.round(alpha[:, 0, 0], 4))) == 6
-    assert np.all((alpha > -1e-5) & (alpha < 1 + 1e-5))
-    many = r.interpolate(jax.random.key(1), jnp.ones(20_000), jnp.zeros(20_000))
-    np.testing.assert_allclose([many.mean(), many.var()], [1 / 2, 1 / 12], atol=5e-3)
-    images = r.interpolate(jax.random.key(0), jnp.zeros((2, 3), jnp.uint8), jnp.ones((2, 3)))
-    assert images.dtype == jnp.float32
-
-
 def points():
     return jnp.ones((2, 3))
 
@@ -127,9 +114,6 @@ BAD = {
     ),
     r"gradient_power_penalty: x float32 \(\);": lambda: r.gradient_power_penalty(
         lambda x: x, jnp.float32(1)
-    ),
-    r"interpolate: real \(2, 3\), fake \(3, 3\)": lambda: r.interpolate(
-        jax.random.key(0), points(), jnp.ones((3, 3))
     ),
 }
 

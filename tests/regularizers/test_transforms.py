@@ -23,14 +23,22 @@ def bound(penalty):
     return run
 
 
+def key_and_points(function):
+    return (
+        lambda seed, real, fake: function(jax.random.key(seed), real, fake),
+        lambda rng: (rng.integers(9), *rng.standard_normal((2, 3, 2))),
+    )
+
+
 CASES = {
     "arcsine_correlations": (r.arcsine_correlations, matrix),
+    "clip_weights": (lambda w: r.clip_weights({"w": w}, 0.5), matrix),
+    "dragan_points": key_and_points(lambda key, real, fake: r.dragan_points(key, real, 0.8)),
     "filter_matrix": (r.filter_matrix, lambda rng: (rng.standard_normal((2, 2, 1, 3)),)),
     "gradient_power_penalty": (bound(r.gradient_power_penalty), critic_and_points),
-    "interpolate": (
-        lambda seed, real, fake: r.interpolate(jax.random.key(seed), real, fake),
-        lambda rng: (rng.integers(9), *rng.standard_normal((2, 3, 2))),
-    ),
+    "interpolate": key_and_points(r.interpolate),
+    "interpolate_pooled": key_and_points(r.interpolate_pooled),
+    "interpolate_within": key_and_points(r.interpolate_within),
     "mutual_coherence": (r.mutual_coherence, lambda rng: (*matrix(rng), 0.2)),
     "off_diagonal": (r.off_diagonal, matrix),
     "one_centered_gradient_penalty": (bound(r.one_centered_gradient_penalty), critic_and_points),

@@ -1,0 +1,59 @@
+"""What a trainer minimises, one value per example.
+
+Adversarial: raw scores of a critic, the higher the more real.
+
+terms = f_gan_critic_loss(squared_hellinger(), critic(x), critic(generator(z)))
+loss = terms.real.mean() + terms.fake.mean()             # independent batches: two terms
+loss = qp_critic_loss(v_real, v_fake, mean_absolute_distance(x, generator(z))).mean()  # pairs
+loss = qp_generator_loss(v_real, critic(generator(z))).mean()
+"""
+
+from jaxgen.losses.adversarial import (
+    CriticTerms,
+    f_gan_critic_loss,
+    f_gan_generator_loss,
+    f_gan_heuristic_generator_loss,
+    hinge_critic_loss,
+    least_squares_critic_loss,
+    least_squares_generator_loss,
+    logistic_critic_loss,
+    non_saturating_generator_loss,
+    saturating_generator_loss,
+    wasserstein_critic_loss,
+    wasserstein_generator_loss,
+)
+from jaxgen.losses.packing import pack
+from jaxgen.losses.paired import (
+    BiGANTerms,
+    bigan_qp_loss,
+    mean_absolute_distance,
+    qp_critic_loss,
+    qp_generator_loss,
+    relativistic_critic_loss,
+    relativistic_generator_loss,
+    root_mean_square_distance,
+)
+
+__all__ = [
+    "BiGANTerms",
+    "CriticTerms",
+    "bigan_qp_loss",
+    "f_gan_critic_loss",
+    "f_gan_generator_loss",
+    "f_gan_heuristic_generator_loss",
+    "hinge_critic_loss",
+    "least_squares_critic_loss",
+    "least_squares_generator_loss",
+    "logistic_critic_loss",
+    "mean_absolute_distance",
+    "non_saturating_generator_loss",
+    "pack",
+    "qp_critic_loss",
+    "qp_generator_loss",
+    "relativistic_critic_loss",
+    "relativistic_generator_loss",
+    "root_mean_square_distance",
+    "saturating_generator_loss",
+    "wasserstein_critic_loss",
+    "wasserstein_generator_loss",
+]

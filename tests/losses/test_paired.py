@@ -1,0 +1,196 @@
+"""Losses of pairs: best critics between points and between laws, gradients, bad input."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import optimize, special
+
+from jaxgen import losses
+
+PAIRED = {
+    "relativistic_critic": losses.relativistic_critic_loss,
+    "relativistic_generator": losses.relativistic_generator_loss,
+    "qp_critic": lambda r, f: losses.qp_critic_loss(r, f, jnp.array([0.5, 2.0]), 3.0),
+    "qp_generator": losses.qp_generator_loss,
+}
+
+
+def draw(shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+@pytest.mark.parametrize("name", PAIRED)
+def test_gradients_are_finite_differences_and_pull_the_right_way(name, x64):
+    real, fake = jnp.array([0.3, -0.7]), jnp.array([0.2, 0.9])
+
+    def total(real, fake):
+        return jnp.sum(PAIRED[name](real, fake))
+
+    gradients = jax.grad(total, (0, 1))(real, fake)
+    expected = optimize.approx_fprime(real, lambda v: float(total(v, fake)), 1e-7)
+    np.testing.assert_allclose(gradients[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(gradients[1], -gradients[0], rtol=1e-6)
+    assert np.all(gradients[1] * (1 if "critic" in name else -1) > 0)
+
+
+def test_relativistic_losses_by_hand(x64):
+    real, fake = draw(6), draw(6, 1)
+    better = special.expit(real - fake)
+    np.testing.assert_allclose(losses.relativistic_critic_loss(real, fake), -np.log(better))
+    generator = losses.relativistic_generator_loss(real, fake)
+    np.testing.assert_allclose(generator, -np.log(1 - better))
+    huge = jax.grad(losses.relativistic_critic_loss)(jnp.float32(-1e4), jnp.float32(1e4))
+    assert huge == -1
+
+
+@pytest.mark.parametrize(("distance", "slope"), [(0.3, 10.0), (4.0, 2.0)])
+def test_qp_between_two_points(x64, distance, slope):
+    """The best critic has Delta = lambda d; its loss is -lambda d / 2, the generator's lambda d."""
+
+    def loss(delta):
+        return losses.qp_critic_loss(delta, jnp.zeros(1), jnp.full(1, distance), slope)[0]
+
+    delta = jnp.full(1, slope * distance)
+    np.testing.assert_allclose(jax.grad(loss)(delta), [0.0], atol=1e-12)
+    np.testing.assert_allclose(loss(delta), -slope * distance / 2)
+    assert loss(delta * 1.01) > loss(delta)
+    assert loss(delta * 0.99) > loss(delta)
+    generator = losses.qp_generator_loss(delta, jnp.zeros(1))
+    np.testing.assert_allclose(generator, [slope * distance])
+
+
+def test_qp_between_two_laws(x64):
+    """Delta = lambda d (a - b) / (a + b), of a critic of two arguments."""
+    x = np.array([0.0, 1.0, 2.5, 3.0])
+    p, q = np.array([0.5, 0.3, 0.15, 0.05]), np.array([0.1, 0.2, 0.3, 0.4])
+    i, j = np.triu_indices(4, 1)
+    distance = np.abs(x[i] - x[j])
+
+    def expected_loss(delta):  # Delta(x_i, x_j) = delta, and -delta the other way round
+        there = losses.qp_critic_loss(delta, jnp.zeros(6), distance)
+        back = losses.qp_critic_loss(-delta, jnp.zeros(6), distance)
+        return jnp.sum(p[i] * q[j] * there + p[j] * q[i] * back)
+
+    a, b = p[i] * q[j], p[j] * q[i]
+    best = 10 * distance * (a - b) / (a + b)
+    np.testing.assert_allclose(jax.grad(expected_loss)(best), np.zeros(6), atol=1e-12)
+    np.testing.assert_allclose(expected_loss(best), -5 * np.sum(distance * (a - b) ** 2 / (a + b)))
+
+
+def test_qp_at_distance_zero():
+    def loss(w, distance):
+        x = jnp.array([0.7, 1.2])
+        return jnp.sum(losses.qp_critic_loss(w * x, w * (x - distance), jnp.abs(distance)))
+
+    for distance in (0.0, 1e-12):
+        value, gradient = jax.value_and_grad(loss)(2.0, jnp.full(2, distance))
+        np.testing.assert_allclose([value, gradient], 0.0, atol=1e-6)
+    value, gradient = jax.value_and_grad(lambda v: losses.qp_critic_loss(v, 0.0, 0.0))(1e-3)
+    np.testing.assert_allclose(value, 0.05 - 1e-3, rtol=1e-4)
+    np.testing.assert_allclose(gradient, 99.0, rtol=1e-4)
+
+
+def test_distances_against_numpy(x64):
+    x, y = draw((3, 4, 2)), draw((3, 4, 2), 1)
+    error = (x - y).reshape(3, 8)
+    np.testing.assert_allclose(losses.mean_absolute_distance(x, y), np.abs(error).mean(1))
+    expected = np.linalg.norm(error, axis=1) / np.sqrt(8)
+    np.testing.assert_allclose(losses.root_mean_square_distance(x, y), expected)
+    for distance in (losses.mean_absolute_distance, losses.root_mean_square_distance):
+        gradient = jax.grad(lambda x, f=distance: jnp.sum(f(x, y)))(x)
+        numeric = optimize.approx_fprime(
+            x.ravel(), lambda v, f=distance: float(jnp.sum(f(v.reshape(x.shape), y))), 1e-7
+        )
+        np.testing.assert_allclose(gradient.ravel(), numeric, rtol=1e-5, atol=1e-7)
+        same = jax.grad(lambda x, f=distance: jnp.sum(f(x, x * 0 + y)))(y)
+        np.testing.assert_array_equal(same, 0)
+
+
+def networks(params):
+    def encoder(x):
+        return jnp.tanh(x) @ params["encoder"]
+
+    def generator(z):
+        return jnp.sin(z) @ params["generator"]
+
+    def critic(x, z):
+        return jnp.tanh(x) @ params["x"] + jnp.tanh(z) @ params["z"]
+
+    return critic, encoder, generator
+
+
+def bigan_params():
+    return {
+        "encoder": draw((4, 2)),
+        "generator": draw((2, 4), 1),
+        "x": draw(4, 2),
+        "z": draw(2, 3),
+    }
+
+
+def test_bigan_terms_and_whom_they_train(x64):
+    params, x, z = bigan_params(), draw((3, 4), 4), draw((3, 2), 5)
+    terms = losses.bigan_qp_loss(*networks(params), x, z)
+    code, made = np.tanh(x) @ params["encoder"], np.sin(z) @ params["generator"]
+
+    def critic(x, z):
+        return np.tanh(x) @ params["x"] + np.tanh(z) @ params["z"]
+
+    np.testing.assert_allclose(terms.difference, critic(x, code) - critic(made, z))
+    recoded = np.tanh(made) @ params["encoder"]
+    np.testing.assert_allclose(terms.code, ((recoded - z) ** 2).mean(1))
+    remade = np.sin(code) @ params["generator"]
+    np.testing.assert_allclose(terms.image, ((remade - x) ** 2).mean(1))
+
+    def total(params, name):
+        return jnp.sum(getattr(losses.bigan_qp_loss(*networks(params), x, z), name))
+
+    trained = {
+        name: {k for k, g in jax.grad(total)(params, name).items() if np.any(g != 0)}
+        for name in ("difference", "code", "image")
+    }
+    assert trained["code"] == {"encoder"}
+    assert trained["image"] == {"generator"}
+    assert trained["difference"] == set(params)
+
+
+SCORES = jnp.ones(2)
+BAD = {
+    r"relativistic_critic_loss: v_real \(2,\), v_fake \(3,\); expected pairs": lambda: (
+        losses.relativistic_critic_loss(SCORES, jnp.ones(3))
+    ),
+    r"relativistic_generator_loss: v_real \(2,\), v_fake \(2, 1\)": lambda: (
+        losses.relativistic_generator_loss(SCORES, jnp.ones((2, 1)))
+    ),
+    r"qp_generator_loss: v_real \(2,\), v_fake \(\)": lambda: losses.qp_generator_loss(SCORES, 1.0),
+    r"qp_critic_loss: v_real": lambda: losses.qp_critic_loss(SCORES, jnp.ones(3), SCORES),
+    r"qp_critic_loss: distance \(2, 1\); expected the scores' shape": lambda: losses.qp_critic_loss(
+        SCORES, SCORES, jnp.ones((2, 1))
+    ),
+    r"qp_critic_loss: slope 0; expected a number > 0": lambda: losses.qp_critic_loss(
+        SCORES, SCORES, SCORES, 0
+    ),
+    r"qp_critic_loss: distance .*-1.*; expected a number >= 0": lambda: losses.qp_critic_loss(
+        SCORES, SCORES, np.array([1.0, -1.0])
+    ),
+    r"mean_absolute_distance: x \(2,\), y \(2, 1\)": lambda: losses.mean_absolute_distance(
+        SCORES, jnp.ones((2, 1))
+    ),
+    r"root_mean_square_distance: x \(\), y \(\)": lambda: losses.root_mean_square_distance(
+        1.0, 1.0
+    ),
+    r"bigan_qp_loss: x \(3, 2\), y \(2, 2\)": lambda: losses.bigan_qp_loss(
+        lambda x, z: jnp.ones(2),
+        lambda x: x[:, :2],
+        lambda z: jnp.ones((3, 4)),
+        jnp.ones((2, 4)),
+        jnp.ones((2, 2)),
+    ),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_input_is_named_while_tracing(message):
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(BAD[message])

@@ -1,0 +1,82 @@
+"""Every public function under every transformation and dtype."""
+
+import jax.numpy as jnp
+import pytest
+
+from jaxgen import divergences, losses
+
+RECORD = divergences.squared_hellinger()
+
+
+def scores(rng):
+    return tuple(rng.standard_normal((2, 3)))
+
+
+def examples(rng):
+    return tuple(rng.standard_normal((2, 2, 3)))
+
+
+def bigan(x, z, w):
+    # In w's precision, at least f32: the test of half precision is of the loss, not of these.
+    wide = w.astype(jnp.promote_types(w.dtype, jnp.float32))
+    return losses.bigan_qp_loss(
+        lambda x, z: jnp.sum(jnp.tanh(x), axis=1) * jnp.sum(jnp.tanh(z), axis=1),
+        lambda x: jnp.tanh(x) @ wide,
+        lambda z: jnp.tanh(z) @ wide.T,
+        x,
+        z,
+    )
+
+
+# Functions of the same arguments share a case: a case compiles some ten programs.
+CASES = {
+    "scores": (
+        {
+            "f_gan_critic_loss": lambda r, f: losses.f_gan_critic_loss(RECORD, r, f),
+            "f_gan_generator_loss": lambda r, f: losses.f_gan_generator_loss(RECORD, f),
+            "f_gan_heuristic_generator_loss": lambda r, f: losses.f_gan_heuristic_generator_loss(
+                RECORD, f
+            ),
+            "hinge_critic_loss": losses.hinge_critic_loss,
+            "least_squares_critic_loss": losses.least_squares_critic_loss,
+            "least_squares_generator_loss": lambda r, f: losses.least_squares_generator_loss(f),
+            "logistic_critic_loss": losses.logistic_critic_loss,
+            "non_saturating_generator_loss": lambda r, f: losses.non_saturating_generator_loss(f),
+            "qp_critic_loss": lambda r, f: losses.qp_critic_loss(r, f, jnp.ones_like(r)),
+            "qp_generator_loss": losses.qp_generator_loss,
+            "relativistic_critic_loss": losses.relativistic_critic_loss,
+            "relativistic_generator_loss": losses.relativistic_generator_loss,
+            "saturating_generator_loss": lambda r, f: losses.saturating_generator_loss(f),
+            "wasserstein_critic_loss": losses.wasserstein_critic_loss,
+            "wasserstein_generator_loss": lambda r, f: losses.wasserstein_generator_loss(f),
+        },
+        scores,
+    ),
+    "examples": (
+        {
+            "mean_absolute_distance": losses.mean_absolute_distance,
+            "root_mean_square_distance": losses.root_mean_square_distance,
+            "pack": lambda x, y: losses.pack(x, 2),
+        },
+        examples,
+    ),
+    "bigan": (
+        {"bigan_qp_loss": bigan},
+        lambda rng: (
+            rng.standard_normal((2, 3)),
+            rng.standard_normal((2, 2)),
+            rng.standard_normal((3, 2)),
+        ),
+    ),
+}
+
+
+def test_every_public_function_has_a_case():
+    covered = {name for functions, _ in CASES.values() for name in functions}
+    assert covered | {"BiGANTerms", "CriticTerms"} == set(losses.__all__)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_works_everywhere(case, works_everywhere):
+    functions, draw = CASES[case]
+    works_everywhere(lambda *args: {name: f(*args) for name, f in functions.items()}, draw)
