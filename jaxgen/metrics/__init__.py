@@ -1,0 +1,58 @@
+"""What a generative model is judged by, on arrays of features, pixels or points; real comes first.
+
+shift = features[:256].mean(axis=0)                       # any extractor; one shift for both sides
+sums = feature_sums(real, shift)                          # add those of all batches
+distance = frechet_distance(gaussian_fit(sums), gaussian_fit(feature_sums(fake, shift)))
+mean, standard_error = kernel_distance(key, real, fake, subsets=10, size=1000)
+precision, recall = precision_recall(real, fake)
+density, coverage = density_coverage(real, fake)
+counts, high_quality = mode_counts(centers, samples, sigma=0.01)
+modes, kl = captured_modes(counts), kl_to_uniform(counts)
+by_level = 1e3 * pyramid_sliced_wasserstein(key, real_images, fake_images)
+diversity = ms_ssim(fakes, other_fakes, low=-1, high=1)   # of random pairs
+
+Every one of them has a bias at finite N. Report the N, the features, and the same number for real
+against other real examples. None is FID or KID unless the features are those of that Inception.
+"""
+
+from jaxgen.metrics.frechet import (
+    FeatureSums,
+    GaussianFit,
+    feature_sums,
+    frechet_distance,
+    gaussian_fit,
+)
+from jaxgen.metrics.kernel import KernelDistance, kernel_distance
+from jaxgen.metrics.modes import ModeCounts, captured_modes, kl_to_uniform, mode_counts
+from jaxgen.metrics.neighbours import (
+    DensityCoverage,
+    PrecisionRecall,
+    density_coverage,
+    neighbour_radii,
+    precision_recall,
+)
+from jaxgen.metrics.pyramid import laplacian_pyramid, pyramid_sliced_wasserstein
+from jaxgen.metrics.similarity import ms_ssim, ssim
+
+__all__ = [
+    "DensityCoverage",
+    "FeatureSums",
+    "GaussianFit",
+    "KernelDistance",
+    "ModeCounts",
+    "PrecisionRecall",
+    "captured_modes",
+    "density_coverage",
+    "feature_sums",
+    "frechet_distance",
+    "gaussian_fit",
+    "kernel_distance",
+    "kl_to_uniform",
+    "laplacian_pyramid",
+    "mode_counts",
+    "ms_ssim",
+    "neighbour_radii",
+    "precision_recall",
+    "pyramid_sliced_wasserstein",
+    "ssim",
+]

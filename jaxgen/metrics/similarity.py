@@ -1,0 +1,120 @@
+"""Structural similarity of images, at one scale and at several."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.arguments import require
+from jaxgen.metrics.shapes import images
+
+WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+
+
+def ssim(real, fake, *, low: float, high: float):
+    """Mean over windows and channels of l c s, the structural similarity of pairs of images.
+
+    l = (2 m_x m_y + C_1) / (m_x^2 + m_y^2 + C_1), c s = (2 s_xy + C_2) / (s_x^2 + s_y^2 + C_2),
+    C_i = (K_i L)^2, K = 0.01, 0.03, in Gaussian windows of 11 x 11 (standard deviation 1.5) that
+    lie wholly inside; weighted moments without a correction of N / (N - 1). Wang et al. 2004,
+    IEEE Transactions on Image Processing 13. Channels count alike; the paper is of grey images.
+
+    l is of intensities from 0 up, so images are brought from [low, high] to [0, 1] first: SSIM of
+    images in [-1, 1] with L = 2 and no shift is another number.
+
+    Args:
+      real: [B, H, W, C]; where H or W < 11, the window shrinks to fit, and its deviation with it.
+      fake: [B, H, W, C].
+      low: darkest value of the range that images are in ...
+      high: ... and the brightest, > low. Both are Python numbers.
+
+    Returns:
+      [B], in [-1, 1], 1 iff the images are equal.
+
+    Raises:
+      ValueError: high <= low, images outside the range, or of two shapes.
+    """
+    x, y = _unit("ssim", real, fake, low, high)
+    luminance, structure = _terms(x, y)
+    return jnp.mean(luminance * structure, axis=(1, 2, 3))
+
+
+def ms_ssim(real, fake, *, low: float, high: float, weights=WEIGHTS):
+    """Multi-scale SSIM: product over scales j of mean(c s)_j^w_j, with mean(l c s) at the last.
+
+    Wang, Simoncelli and Bovik 2003, Asilomar (equation 7 and the weights of its five scales). A
+    scale is 2 x 2 means of the one before. Means are over the windows of a channel, products for
+    each channel, and then the mean over channels. A mean below 0 counts as 0.
+
+    Diversity (Odena et al. 2017, arXiv 1610.09585): the mean over random pairs of fakes, next to
+    that over pairs of reals; higher is less diverse. Only comparable within one class.
+
+    Args:
+      real: [B, H, W, C], H and W multiples of 2^(scales - 1). Below 176 pixels the windows of the
+        last of five scales shrink, as in the code of Karras et al. 2018; published values of
+        small images depend on that.
+      fake: [B, H, W, C].
+      low: darkest value of the range that images are in ...
+      high: ... and the brightest, > low. Both are Python numbers.
+      weights: one exponent > 0 per scale, fine to coarse; fewer for smaller images.
+
+    Returns:
+      [B], in [0, 1], 1 iff the images are equal.
+
+    Raises:
+      ValueError: high <= low, images outside the range, of two shapes, or too small.
+    """
+    require("ms_ssim", above=0, weights=weights)
+    x, y = _unit("ms_ssim", real, fake, low, high)
+    factor = 2 ** (len(weights) - 1)
+    if any(n % factor for n in x.shape[1:3]):
+        raise ValueError(
+            f"ms_ssim: real {x.shape}; expected H and W multiples of {factor} for "
+            f"{len(weights)} scales"
+        )
+    product = jnp.ones((), x.dtype)
+    for scale, weight in enumerate(weights):
+        if scale:
+            x, y = _halve(x), _halve(y)
+        luminance, structure = _terms(x, y)
+        last = scale == len(weights) - 1
+        mean = jnp.mean(luminance * structure if last else structure, axis=(1, 2))
+        product = product * jnp.where(mean > 0, jnp.where(mean > 0, mean, 1) ** weight, 0)
+    return jnp.mean(product, axis=-1)
+
+
+def _unit(where, real, fake, low, high):
+    """Both from [low, high] to [0, 1]."""
+    require(where, above=low, high=high)
+    real, fake = images(where, real, fake)
+    for extreme in (jnp.min, jnp.max):
+        require(where, least=low, most=high, real=extreme(real), fake=extreme(fake))
+    return (real - low) / (high - low), (fake - low) / (high - low)
+
+
+def _terms(x, y):
+    """l and c s in every window, [B, H', W', C]."""
+    mean_x, mean_y = _window_means(x), _window_means(y)
+    var_x = _window_means(x**2) - mean_x**2
+    var_y = _window_means(y**2) - mean_y**2
+    covariance = _window_means(x * y) - mean_x * mean_y
+    c1, c2 = 0.01**2, 0.03**2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    return luminance, (2 * covariance + c2) / (var_x + var_y + c2)
+
+
+def _window_means(x):
+    size = min(11, *x.shape[1:3])
+    at = np.arange(size) - (size - 1) / 2
+    window = np.exp(-0.5 * (at / (1.5 * size / 11)) ** 2)
+    window /= window.sum()
+    for axis in (1, 2):
+        n = x.shape[axis] - size + 1
+        x = sum(
+            float(w) * jax.lax.slice_in_dim(x, i, i + n, axis=axis) for i, w in enumerate(window)
+        )
+    return x
+
+
+def _halve(x):
+    b, h, w, c = x.shape
+    return jnp.mean(x.reshape(b, h // 2, 2, w // 2, 2, c), axis=(2, 4))

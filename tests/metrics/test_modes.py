@@ -1,0 +1,80 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from jaxgen import metrics as m
+
+RING = np.stack([np.cos(np.arange(8) * np.pi / 4), np.sin(np.arange(8) * np.pi / 4)], axis=1)
+GRID = np.stack(np.meshgrid(*2 * [np.arange(-4.0, 5, 2)]), axis=-1).reshape(-1, 2)
+
+
+def test_by_hand():
+    centers = np.array([[0.0, 0.0], [1.0, 0.0]])
+    samples = np.array([[0.2, 0.2], [0.0, 0.31], [0.9, 0.0], [1.0, -0.2], [0.5, 0.0], [0, -0.3]])
+    counts, share = m.mode_counts(centers, samples, 0.1)
+    np.testing.assert_array_equal(counts, [2, 2])
+    assert share == pytest.approx(4 / 6)
+    counts, _ = m.mode_counts(centers, samples, 0.25, sigmas=2)
+    np.testing.assert_array_equal(counts, [4, 2])  # the tie is the first one's
+
+
+@pytest.mark.parametrize("centers, sigma", [(RING, 0.01), (GRID, 0.05)], ids=["ring", "grid"])
+def test_a_perfect_sampler(centers, sigma):
+    rng = np.random.default_rng(0)
+    n = 20000
+    samples = centers[rng.integers(len(centers), size=n)] + sigma * rng.normal(size=(n, 2))
+    counts, share = m.mode_counts(centers, samples, sigma)
+    expected = stats.chi2(2).cdf(9)
+    assert expected == pytest.approx(0.98889, abs=1e-5)
+    assert abs(share - expected) < 4 * np.sqrt(expected * (1 - expected) / n)
+    assert np.sum(counts) == round(float(share) * n)
+    assert m.captured_modes(counts) == len(centers)
+    assert m.kl_to_uniform(counts) < 3 * len(centers) / (2 * n)
+
+
+def test_a_collapsed_sampler():
+    counts, share = m.mode_counts(RING, np.repeat(RING[2:3], 50, axis=0), 0.01)
+    assert share == 1
+    assert m.captured_modes(counts) == 1
+    assert m.kl_to_uniform(counts) == pytest.approx(np.log(8), rel=1e-6)
+
+
+def test_kl_against_scipy_and_its_limits(x64):
+    counts = np.random.default_rng(0).integers(0, 4, size=(5, 30)).astype(float)
+    expected = [stats.entropy(row, np.ones(30)) for row in counts]
+    np.testing.assert_allclose(m.kl_to_uniform(counts), expected, rtol=1e-12)
+    np.testing.assert_array_equal(m.captured_modes(counts), (counts > 0).sum(axis=1))
+    assert m.kl_to_uniform(np.full(7, 3)) == pytest.approx(0, abs=1e-12)
+    assert m.kl_to_uniform(np.zeros(7)) == pytest.approx(np.log(7))
+    gradient = jax.grad(lambda c: m.kl_to_uniform(c)[0])(jnp.zeros((1, 7)))
+    assert np.isfinite(gradient).all()
+
+
+def test_bias_of_a_perfect_stacked_sampler():
+    labels = np.random.default_rng(0).integers(1000, size=(20, 26000))
+    counts = np.stack([np.bincount(row, minlength=1000) for row in labels])
+    kl = np.asarray(m.kl_to_uniform(counts), np.float64)
+    # 999 / 52000, and the next term of the series, 1000^2 / (12 26000^2).
+    assert abs(kl.mean() - 0.0192 - 0.0001) < 4 * kl.std() / np.sqrt(20)
+    assert (m.captured_modes(counts) == 1000).all()
+
+
+def test_kl_gradient_against_differences(x64):
+    counts = jnp.asarray(np.random.default_rng(0).uniform(1, 4, 6))
+    jax.test_util.check_grads(m.kl_to_uniform, (counts,), order=1, modes=["rev"])
+
+
+def test_bad_inputs():
+    with pytest.raises(ValueError, match=r"mode_counts: sigma 0"):
+        m.mode_counts(RING, RING, 0)
+    with pytest.raises(ValueError, match=r"mode_counts: sigmas -1"):
+        m.mode_counts(RING, RING, 0.1, sigmas=-1)
+    with pytest.raises(ValueError, match=r"mode_counts: fake \(8, 1\)"):
+        m.mode_counts(RING, RING[:, :1], 0.1)
+    for function in (m.captured_modes, m.kl_to_uniform):
+        with pytest.raises(ValueError, match=rf"{function.__name__}: counts .*>= 0"):
+            function(np.array([1, -1]))
+        with pytest.raises(ValueError, match=rf"{function.__name__}: counts \(\)"):
+            function(3)
