@@ -79,16 +79,16 @@ def kl_to_uniform(counts):
       counts: [..., K] >= 0.
 
     Returns:
-      [...], in [0, log K]; log K (nothing was hit: the worst) where all counts are 0.
+      [...], in [0, log K], in at least f32; log K (the worst) where all counts are 0.
 
     Raises:
       ValueError: no axis, or a negative count.
     """
     counts = _counts("kl_to_uniform", counts)
     total = jnp.sum(counts, axis=-1, keepdims=True)
-    p = counts / jnp.where(total > 0, total, 1)
-    log_classes = jnp.log(jnp.asarray(counts.shape[-1], counts.dtype))
-    return log_classes + jnp.sum(p * jnp.log(jnp.where(p > 0, p, 1)), axis=-1)
+    ratio = counts * counts.shape[-1] / jnp.where(total > 0, total, 1)
+    kl = jnp.mean(ratio * jnp.log(jnp.where(ratio > 0, ratio, 1)), axis=-1)
+    return jnp.where(total[..., 0] > 0, kl, jnp.log(jnp.asarray(counts.shape[-1], kl.dtype)))
 
 
 def _counts(where, counts):

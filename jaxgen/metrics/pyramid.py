@@ -2,11 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxgen.arguments import at_least_f32, require
 from jaxgen.metrics.shapes import images
 
-_TAPS = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 _PATCH = 7
 
 
@@ -36,8 +36,8 @@ def laplacian_pyramid(x, levels: int) -> list:
         )
     found = []
     for _ in range(levels - 1):
-        coarse = _reduce(_reduce(x, 1), 2)
-        found.append(x - _expand(_expand(coarse, 1), 2))
+        coarse = _reduce(x)
+        found.append(x - _expand(coarse))
         x = coarse
     return [*found, x]
 
@@ -103,10 +103,13 @@ def pyramid_sliced_wasserstein(
 def _descriptors(key, x, patches):
     """Normalised patches, [N patches, 49 C]."""
     corner = jnp.asarray([x.shape[1] - _PATCH + 1, x.shape[2] - _PATCH + 1])
-    corners = jax.random.randint(key, (len(x), patches, 2), 0, corner[None, None, :])
+    # int32 whatever x is: the same key gives the same patches.
+    corner = corner.astype(jnp.int32)[None, None, :]
+    corners = jax.random.randint(key, (len(x), patches, 2), 0, corner, jnp.int32)
 
     def cut(image, at):
-        return jax.lax.dynamic_slice(image, (at[0], at[1], 0), (_PATCH, _PATCH, image.shape[2]))
+        rows = jax.lax.dynamic_slice_in_dim(image, at[0], _PATCH, axis=0)
+        return jax.lax.dynamic_slice_in_dim(rows, at[1], _PATCH, axis=1)
 
     found = jax.vmap(jax.vmap(cut, (None, 0)))(x, corners)
     found -= jnp.mean(found, axis=(0, 1, 2, 3), keepdims=True)
@@ -127,22 +130,27 @@ def _sliced(key, x, y, projections):
     return jnp.mean(gap * jnp.sign(gap))  # |gap| with gradient 0, not 1, at 0
 
 
-def _blur(x, axis, stride, gain=1.0):
-    """The five taps along an axis, borders mirrored about the last pixel."""
-    size = x.shape[axis]
-    padded = jnp.pad(x, [(2, 2) if a == axis else (0, 0) for a in range(x.ndim)], mode="reflect")
-    return sum(
-        gain * tap * jax.lax.slice_in_dim(padded, i, i + size, stride, axis)
-        for i, tap in enumerate(_TAPS)
-    )
+def _reduce(x):
+    height, width = (_blur(n)[::2] for n in x.shape[1:3])
+    return _separable(x, height, width)
 
 
-def _reduce(x, axis):
-    return _blur(x, axis, 2)
-
-
-def _expand(x, axis):
+def _expand(x):
     """Zeros between the pixels, and twice the taps."""
-    spread = jnp.stack([x, jnp.zeros_like(x)], axis=axis + 1)
-    shape = [2 * n if a == axis else n for a, n in enumerate(x.shape)]
-    return _blur(spread.reshape(shape), axis, 1, gain=2.0)
+    height, width = (2 * _blur(2 * n)[:, ::2] for n in x.shape[1:3])
+    return _separable(x, height, width)
+
+
+def _blur(n):
+    """The five taps as a matrix [n, n], borders mirrored about the last pixel."""
+    places = np.pad(np.arange(n), 2, mode="reflect")
+    matrix = np.zeros((n, n))
+    for i, tap in enumerate((1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)):
+        np.add.at(matrix, (np.arange(n), places[i : i + n]), tap)
+    return matrix
+
+
+def _separable(x, height, width):
+    height, width = jnp.asarray(height, x.dtype), jnp.asarray(width, x.dtype)
+    x = jnp.einsum("ih,nhwc->niwc", height, x, precision=jax.lax.Precision.HIGHEST)
+    return jnp.einsum("jw,niwc->nijc", width, x, precision=jax.lax.Precision.HIGHEST)

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 from scipy import stats
 
 from jaxgen import metrics as m
@@ -46,7 +47,7 @@ def test_kl_against_scipy_and_its_limits(x64):
     expected = [stats.entropy(row, np.ones(30)) for row in counts]
     np.testing.assert_allclose(m.kl_to_uniform(counts), expected, rtol=1e-12)
     np.testing.assert_array_equal(m.captured_modes(counts), (counts > 0).sum(axis=1))
-    assert m.kl_to_uniform(np.full(7, 3)) == pytest.approx(0, abs=1e-12)
+    assert m.kl_to_uniform(np.full(7, 3)) == 0
     assert m.kl_to_uniform(np.zeros(7)) == pytest.approx(np.log(7))
     gradient = jax.grad(lambda c: m.kl_to_uniform(c)[0])(jnp.zeros((1, 7)))
     assert np.isfinite(gradient).all()
@@ -63,7 +64,7 @@ def test_bias_of_a_perfect_stacked_sampler():
 
 def test_kl_gradient_against_differences(x64):
     counts = jnp.asarray(np.random.default_rng(0).uniform(1, 4, 6))
-    jax.test_util.check_grads(m.kl_to_uniform, (counts,), order=1, modes=["rev"])
+    check_grads(m.kl_to_uniform, (counts,), order=1, modes=["rev"])
 
 
 def test_bad_inputs():

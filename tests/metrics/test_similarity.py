@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 from scipy import ndimage
 
 from jaxgen import metrics as m
@@ -81,8 +82,12 @@ def test_properties(function, x64):
 def test_gradients_against_differences(function, x64):
     x, y = pair((1, 16, 16, 1))
     inner = 0.1 + 0.8 * jnp.asarray(y)  # a difference must not leave the range
-    jax.test_util.check_grads(
-        lambda y: function(x, y, low=0, high=1), (inner,), order=1, modes=["rev"], rtol=1e-4
+    check_grads(
+        jax.jit(lambda y: function(x, y, low=0, high=1)),
+        (inner,),
+        order=1,
+        modes=["rev"],
+        rtol=1e-4,
     )
 
 
@@ -94,7 +99,7 @@ def test_gradient_where_the_structure_is_opposite():
     def total(y):
         return jnp.sum(m.ms_ssim(x, y, low=0, high=1))
 
-    value, gradient = jax.value_and_grad(total)(jnp.asarray(1 - x))
+    value, gradient = jax.jit(jax.value_and_grad(total))(jnp.asarray(1 - x))
     assert value == 0
     assert np.isfinite(gradient).all()
 

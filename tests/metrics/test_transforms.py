@@ -11,7 +11,7 @@ def points(rng):
 
 
 def images(rng):
-    return tuple(rng.uniform(0.1, 0.9, size=(2, 1, 14, 14, 1)))
+    return tuple(rng.uniform(0.1, 0.9, size=(2, 1, 8, 8, 1)))
 
 
 def similarities(x, y):
@@ -20,7 +20,7 @@ def similarities(x, y):
 
 def sliced(seed, x, y):
     return m.pyramid_sliced_wasserstein(
-        jax.random.key(seed), x, y, levels=2, patches=2, projections=3, repeats=2
+        jax.random.key(seed), x, y, levels=1, patches=2, projections=3, repeats=2
     )
 
 
