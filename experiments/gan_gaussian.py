@@ -6,9 +6,26 @@ divergence decides what one Gaussian makes of two modes, and the answer is known
 D_f by quadrature. Reported are the relative errors of mu and sigma (averaged over the last tenth of
 the training) and the critic's bound, as a share of the exact divergence.
 
-    python -m experiments.gan_gaussian --seeds 4             errors below 0.02, 2 min
+    python -m experiments.gan_gaussian                       errors below 0.01, 0.5 min
+    python -m experiments.gan_gaussian --seeds 4             the table, 4 min
 
-TABLE
+                               error of mu    of sigma       bound / D
+    kl                         0.001          0.002          0.999
+    reverse_kl                 0.001          0.003          0.998
+    jensen_shannon             0.000          0.001          0.999
+    weighted_jensen_shannon    0.001          0.001          0.998   pi = 0.3
+    gan                        0.000          0.001          1.000
+    jeffreys                   0.004          0.010          0.995
+    chi_square_over_q          0.004          0.009          0.996
+    chi_square_over_p          0.001          0.004          0.997
+    squared_hellinger          0.001          0.002          0.999
+    alpha_1.5                  0.002          0.001          1.000
+    alpha_-0.5                 0.014          0.018          0.994   some seeds above 0.02
+
+Means over the seeds 0 to 3, two CPU cores that did other work too (JAX 0.10.2); the knobs were
+chosen with the seeds 1000 and 1001. Total variation is left out: its best critic has infinite
+scores, the critics of this size saturated (step sizes 0.005 and 0.001), and the game did not
+settle.
 """
 
 from collections.abc import Callable
@@ -87,8 +104,8 @@ def mixture(x):
 def uniform(key, count: int):
     """One number in each of `count` cells of (0, 1).
 
-    Stratified, so that a mean over the batch is nearly the integral: the noise of independent
-    draws is ten times the error that is to be seen.
+    Stratified, so that a mean over the batch is nearly the integral: with twice as many independent
+    draws, errors of up to 4 % remained.
     """
     return (jnp.arange(count) + jax.random.uniform(key, (count,), minval=1e-3)) / count
 
