@@ -90,22 +90,23 @@ def pyramid_sliced_wasserstein(
         )
 
     def distance(key, real, fake):
-        real_key, fake_key, key = jax.random.split(key, 3)
-        x, y = _descriptors(real_key, real, patches), _descriptors(fake_key, fake, patches)
-        keys = jax.random.split(key, repeats)
-        return jnp.mean(jax.lax.map(lambda key: _sliced(key, x, y, projections), keys))
+        corner_key, key = jax.random.split(key)
+        room = jnp.asarray([n - _PATCH + 1 for n in real.shape[1:3]], jnp.int32)
+        # In int32 and f32 whatever the images are: the same key gives the same places.
+        shape = (2, len(real), patches, 2)
+        corners = jax.random.randint(corner_key, shape, 0, room[None, None, None, :], jnp.int32)
+        x, y = _descriptors(real, corners[0]), _descriptors(fake, corners[1])
+        directions = jax.random.normal(key, (repeats, projections, x.shape[1]), jnp.float32)
+        directions /= jnp.linalg.norm(directions, axis=-1, keepdims=True)
+        return jnp.mean(jax.lax.map(lambda d: _sliced(d, x, y), directions.astype(x.dtype)))
 
     pyramids = zip(laplacian_pyramid(real, levels), laplacian_pyramid(fake, levels), strict=True)
     keys = jax.random.split(key, levels)
     return jnp.stack([distance(key, *pair) for key, pair in zip(keys, pyramids, strict=True)])
 
 
-def _descriptors(key, x, patches):
-    """Normalised patches, [N patches, 49 C]."""
-    corner = jnp.asarray([x.shape[1] - _PATCH + 1, x.shape[2] - _PATCH + 1])
-    # int32 whatever x is: the same key gives the same patches.
-    corner = corner.astype(jnp.int32)[None, None, :]
-    corners = jax.random.randint(key, (len(x), patches, 2), 0, corner, jnp.int32)
+def _descriptors(x, corners):
+    """Normalised patches of [N, H, W, C] at corners [N, patches, 2]: [N patches, 49 C]."""
 
     def cut(image, at):
         rows = jax.lax.dynamic_slice_in_dim(image, at[0], _PATCH, axis=0)
@@ -115,13 +116,10 @@ def _descriptors(key, x, patches):
     found -= jnp.mean(found, axis=(0, 1, 2, 3), keepdims=True)
     variance = jnp.mean(found**2, axis=(0, 1, 2, 3), keepdims=True)
     found /= jnp.sqrt(jnp.where(variance > 0, variance, 1))  # a flat channel stays 0
-    return found.reshape(len(x) * patches, -1)
+    return found.reshape(corners.shape[0] * corners.shape[1], -1)
 
 
-def _sliced(key, x, y, projections):
-    directions = jax.random.normal(key, (projections, x.shape[1]), jnp.float32).astype(x.dtype)
-    directions /= jnp.linalg.norm(directions, axis=1, keepdims=True)
-
+def _sliced(directions, x, y):
     def sorted_along(x):
         along = jnp.matmul(directions, x.T, precision=jax.lax.Precision.HIGHEST)
         return jnp.sort(along, axis=1)

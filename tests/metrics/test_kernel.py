@@ -72,6 +72,14 @@ def test_symmetric_in_law_and_the_key_counts(x64):
     assert same[0] == same[1] != same[2]
 
 
+def test_the_two_samples_are_dealt_apart():
+    """Fakes that are the reals, row by row: dealt alike, every subset would be at MMD^2 < 0."""
+    x = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+    keys = jax.random.split(jax.random.key(0), 30)
+    run = jax.vmap(lambda key: m.kernel_distance(key, x, x, subsets=2, size=10).mean)
+    assert (run(keys) > 0).any()
+
+
 def test_bad_inputs():
     x, key = np.zeros((20, 3)), jax.random.key(0)
     with pytest.raises(ValueError, match=r"kernel_distance: fake \(19, 3\); expected at least 20"):
