@@ -9,10 +9,23 @@ pairing with R1 + R2 (2501.05441). The sets are those of VEEGAN (1705.07761) and
 share of samples within three deviations of some mode (0.989 of a perfect sampler), `kl` that of the
 shares of the modes to the uniform law, in nats.
 
-    python -m experiments.gan_toy                                  ring, COMMAND
-    python -m experiments.gan_toy --data grid --seeds 3
+    python -m experiments.gan_toy                                  quality 0.96 or more, 2 min
+    python -m experiments.gan_toy --seeds 3                        the table, 3 min
+    python -m experiments.gan_toy --data grid --width 128 --steps 500 --gamma 0.005    5 min
 
-TABLE
+                          ring                                   grid
+                          modes         quality          kl      modes  quality  kl
+    non_saturating        7.67 +- 0.47  0.970 +- 0.002   0.079   22     0.933    0.175
+    wgan_gp               8             0.972 +- 0.008   0.001   25     0.953    0.003
+    wgan_div              8             0.971 +- 0.006   0.001   25     0.907    0.038
+    gan_qp                8             0.969 +- 0.008   0.002   24     0.913    0.078
+    relativistic_r1_r2    8             0.963 +- 0.003   0.003   25     0.913    0.006
+
+Ring: mean and standard deviation over the seeds 0 to 2; grid: seed 0 alone. After the last step, two
+CPU cores that did other work too (JAX 0.10.2). Knobs were chosen with the seed 1000, by quality,
+mostly on the ring. What mattered: noise of two dimensions (with four, GAN-QP had a quality of 0.07 after 3,000 updates at betas .5 and
+.9), and a step size of .005 rather than .001. Quality does not see that the samples of a mode lie
+closer together than the data: look at the picture.
 """
 
 from collections.abc import Callable

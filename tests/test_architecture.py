@@ -62,6 +62,7 @@ USES = {
     "divergences": {"smooth"},
     "flows": {"models"},
     "losses": {"divergences", "smooth"},
+    "metrics": {"divergences"},
     "models": set(),
     "optimizers": set(),
     "regularizers": {"smooth"},
