@@ -11,7 +11,7 @@ share of samples within three deviations of some mode (0.989 of a perfect sample
 shares of the modes to the uniform law, in nats.
 
     python -m experiments.gan_toy                                  quality of 0.96 or more, 1 min
-    python -m experiments.gan_toy --seeds 3                     the ring's table, 3 min
+    python -m experiments.gan_toy --seeds 3                        the ring's table, 3 min
     python -m experiments.gan_toy --data grid --width 128 --steps 500 --gamma 0.005    5 min
 
                           ring                                   grid
