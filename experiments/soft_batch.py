@@ -15,7 +15,7 @@ optimizer sees the same batches of 64 digits: whole, or one example at a time.
       hidden in the momentum            0.914            6e-7         4        4.0
     Adam: whole batch                   0.919                         8        9.9
       every example a step              0.939             2.3         8        2.8
-      accumulated                       0.919            4e-6        12        4.1
+      accumulated                       0.919            2e-6        12        4.1
 
 "Off by" is the largest difference of a parameter to the whole batch's. Temporary memory is that of
 the compiled step, with gradient and activations; it grows with the batch where that is whole.
