@@ -1,6 +1,5 @@
 """AdaX: Adam with a second moment that never forgets."""
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -92,4 +91,5 @@ def _memory_rate(t, b2: float, dtype=jnp.float32):
       b2: > 0.
       dtype: of the result.
     """
-    return b2 / jnp.expm1(jnp.asarray(t, dtype) * math.log1p(b2))
+    b2 = jnp.asarray(b2, dtype)  # may be traced: `optax.inject_hyperparams`
+    return b2 / jnp.expm1(jnp.asarray(t, dtype) * jnp.log1p(b2))

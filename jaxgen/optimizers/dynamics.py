@@ -114,9 +114,9 @@ class Adapting(NamedTuple):
     @classmethod
     def start(cls, theta):
         """Parameters, at rest at time 0."""
-        zeros = jax.tree.map(jnp.zeros_like, theta)
+        first, second = (jax.tree.map(jnp.zeros_like, theta) for _ in range(2))
         # zeros_like, so that in shard_map time varies over the mesh as the parameters do.
-        return cls(theta, zeros, zeros, jnp.zeros_like(jax.tree.leaves(theta)[0], shape=()))
+        return cls(theta, first, second, jnp.zeros_like(jax.tree.leaves(theta)[0], shape=()))
 
 
 def adam_flow(
@@ -263,9 +263,9 @@ def integrate(field: Field, x, time: float, substeps: int):
       A tree like x, in at least f32.
 
     Raises:
-      ValueError: substeps < 1.
+      ValueError: substeps is not an integer >= 1.
     """
-    require("integrate", least=1, substeps=substeps)
+    _check_count("integrate", substeps=substeps)
     x = jax.tree.map(at_least_f32, x)
     x, _ = jax.lax.scan(lambda x, _: (rk4(field, x, time / substeps), None), x, length=substeps)
     return x
@@ -285,10 +285,9 @@ def trajectory(field: Field, x, step: float, steps: int, substeps: int = 8):
       A tree like x with a new first axis, [steps + 1, ...], in at least f32.
 
     Raises:
-      ValueError: steps or substeps < 1.
+      ValueError: steps or substeps is not an integer >= 1.
     """
-    require("trajectory", least=1, steps=steps, substeps=substeps)
-
+    _check_count("trajectory", steps=steps, substeps=substeps)
     x = jax.tree.map(at_least_f32, x)
 
     def advance(x, _):
@@ -297,6 +296,13 @@ def trajectory(field: Field, x, step: float, steps: int, substeps: int = 8):
 
     _, path = jax.lax.scan(advance, x, length=steps)
     return jax.tree.map(lambda start, rest: jnp.concatenate([start[None], rest]), x, path)
+
+
+def _check_count(where: str, **counts) -> None:
+    for name, count in counts.items():
+        # `lax.scan` would cut 2.5 steps to 2, of the size for 2.5.
+        if count < 1 or count % 1:
+            raise ValueError(f"{where}: {name} {count}; expected an integer >= 1")
 
 
 def _add(x, step, slope):

@@ -89,6 +89,16 @@ def test_zero_gradient():
     np.testing.assert_array_equal(u, 0)
 
 
+def test_injected_hyperparameters():
+    g = jnp.array([1.0, -2.0])
+    injected, plain = optax.inject_hyperparams(opt.adax)(0.1), opt.adax(0.1)
+    state, plain_state = injected.init(g), plain.init(g)
+    for _ in range(3):
+        u, state = jax.jit(injected.update)(g, state, g)
+        expected, plain_state = plain.update(g, plain_state, g)
+        np.testing.assert_allclose(u, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     "bad, message",
     [({"b1": 1.5}, "b1 1.5"), ({"b2": 0.0}, "b2 0.0"), ({"eps": -1.0}, "eps -1.0")],
