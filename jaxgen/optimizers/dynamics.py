@@ -159,7 +159,10 @@ def adam_flow(
             mean, first = g, jax.tree.map(jnp.zeros_like, g)
 
         def move(m, v, x):
-            return -m / (jnp.sqrt(corrected(v, x, state.time, second_time)) + eps)
+            v_hat = corrected(v, x, state.time, second_time)
+            # The slope of the root at 0 is infinite; g = 0 there, and 0 * infinity is NaN.
+            root = jnp.where(v_hat == 0, 0, jnp.sqrt(jnp.where(v_hat == 0, 1, v_hat)))
+            return -m / (root + eps)
 
         theta = jax.tree.map(move, mean, state.second, square)
         second = jax.tree.map(lambda x, v: (x - v) / second_time, square, state.second)

@@ -87,6 +87,8 @@ def test_zero_gradient():
     rule = opt.scale_by_adax()
     u, _ = rule.update(jnp.zeros(2), rule.init(jnp.zeros(2)))
     np.testing.assert_array_equal(u, 0)
+    slope = jax.grad(lambda g: rule.update(g, rule.init(g))[0].sum())(jnp.zeros(2))
+    np.testing.assert_allclose(slope, 0.1 / 1e-8, rtol=1e-5)
 
 
 def test_injected_hyperparameters():

@@ -260,3 +260,12 @@ def test_adam_state_can_be_donated():
     step = jax.jit(lambda x: opt.euler(opt.adam_flow(gradient, 0.5, 1.0), x, 0.1), donate_argnums=0)
     moved = step(opt.Adapting.start(start()))
     np.testing.assert_allclose(moved.time, 0.1, rtol=1e-6)
+
+
+def test_adam_flow_has_finite_slopes_at_a_minimum():
+    def end(x):
+        field = opt.adam_flow(lambda x: x, 0.5, 1.0, eps=0.1)
+        return opt.euler(field, opt.Adapting.start(x), 0.1).theta
+
+    slope = jax.jacobian(end)(jnp.zeros(1))
+    np.testing.assert_allclose(slope, [[0.0]], atol=1e-6)  # 1 - 0.1 / eps
