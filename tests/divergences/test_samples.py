@@ -177,7 +177,7 @@ def test_points_of_two_dimensions(function, shape):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: d.rbf_kernel(0.0), r"rbf_kernel: bandwidth 0\.0; expected a number > 0"),
+        (lambda: d.rbf_kernel(0.0), r"rbf_kernel: bandwidth 0\.0; expected a finite number > 0"),
         (lambda: d.rbf_kernel([1.0, -1.0]), "rbf_kernel: bandwidth"),
         (lambda: d.rbf_kernel([]), r"rbf_kernel: bandwidth \[\]; expected"),
         (lambda: d.polynomial_kernel(0), "polynomial_kernel: degree 0"),
