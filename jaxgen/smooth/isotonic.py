@@ -32,11 +32,11 @@ def isotonic_regression(y):
     pad = [(0, 0)] * len(batch) + [(0, 2**merges - n)]
     v = jnp.pad(y, pad, constant_values=jnp.inf)
     for merge in range(merges):
-        pairs = v.reshape(*batch, -1, 2, 2**merge)
+        pairs = v.reshape(*batch, 2 ** (merges - merge - 1), 2, 2**merge)
         left, right = pairs[..., 0, :], pairs[..., 1, :]
         level = _level(left, right, tolerance)[..., None]
         v = jnp.stack([jnp.minimum(left, level), jnp.maximum(right, level)], axis=-2)
-    return v.reshape(*batch, -1)[..., :n]
+    return v.reshape(*batch, 2**merges)[..., :n]
 
 
 def _level(left, right, tolerance):
@@ -73,6 +73,6 @@ def _closed_level(left, right, low, high):
     left = jnp.cumsum(jnp.maximum(left - low, 0)[..., ::-1], axis=-1)
     right = jnp.cumsum(jnp.minimum(right, high) - low, axis=-1)
     j = np.arange(1, left.shape[-1] + 1)
-    share = jnp.asarray(1 / (j[:, None] + j), left.dtype)
-    means = (left[..., :, None] + right[..., None, :]) * jnp.broadcast_to(share, left.shape[:-1] + share.shape)
+    share = jnp.broadcast_to(jnp.asarray(1 / (j[:, None] + j), left.dtype), (*left.shape, j.size))
+    means = (left[..., :, None] + right[..., None, :]) * share
     return low[..., 0] + jnp.max(jnp.min(means, axis=-1), axis=-1)
