@@ -44,7 +44,7 @@ def _level(left, right, tolerance):
     low, high = right[..., 0], left[..., -1]
     crossed = high > low
     if left.shape[-1] <= 8:  # beyond that its h^2 means take longer than the steps
-        return jnp.where(crossed, _closed_level(left, right, low, high), low)
+        return jnp.where(crossed, _closed_level(left, right, low), low)
 
     def step(state):
         level, low, high, _, steps = state
@@ -66,12 +66,11 @@ def _level(left, right, tolerance):
     return lax.while_loop(lambda state: state[3] & (state[4] < 200), step, start)[0]
 
 
-def _closed_level(left, right, low, high):
+def _closed_level(left, right, low):
     """max_j min_k of the mean of the last j of `left` and the first k of `right`."""
-    # What the merge leaves alone is brought to the bracket; counted from there no sum cancels.
-    low, high = low[..., None], high[..., None]
-    left = jnp.cumsum(jnp.maximum(left - low, 0)[..., ::-1], axis=-1)
-    right = jnp.cumsum(jnp.minimum(right, high) - low, axis=-1)
+    low = low[..., None]  # counted from there the sums that are chosen do not cancel
+    left = jnp.cumsum((left - low)[..., ::-1], axis=-1)
+    right = jnp.cumsum(right - low, axis=-1)
     j = np.arange(1, left.shape[-1] + 1)
     share = jnp.broadcast_to(jnp.asarray(1 / (j[:, None] + j), left.dtype), (*left.shape, j.size))
     means = (left[..., :, None] + right[..., None, :]) * share
