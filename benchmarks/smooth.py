@@ -14,6 +14,22 @@ sort      `soft_sort` and `soft_rank` at temperature 1, against torchsort where 
           (C++, pool adjacent violators) and else the same algorithm in NumPy, and against the hard
           `jnp.sort`, which is also our first step. A test holds that the peers compute the same.
 compile   Seconds to compile each, persistent cache off.
+
+About a minute of processor time. Median milliseconds, with torchsort 0.1.10 (PROCESSOR, CORES):
+
+                         32 x 128    32 x 1000    1 x 10,000    1 x 100,000
+  sigmoid_top_k
+  laplace_top_k
+  torch sigmoid_top_k
+  jax.lax.top_k
+  soft_sort
+  torchsort soft_sort
+  soft_rank
+  torchsort soft_rank
+  jnp.sort
+
+More than half of the time of `soft_sort` and `soft_rank` is XLA's sort with the order of the
+elements, which on CPU compares two floats at a time through a compiled comparison.
 """
 
 import statistics

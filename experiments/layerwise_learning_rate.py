@@ -75,7 +75,7 @@ class Config(ClassifierConfig):
     noise: float = 0.3
     """... and the standard deviation of noise that is added to them, white being 1."""
     held_out: bool = False
-    """Judge on training images that were held out, to choose the knobs by."""
+    """Judge on a third of the training images, kept out of training: to choose the knobs by."""
     width: int = 128
     """Units of each hidden layer."""
     layers: int = 2

@@ -48,7 +48,7 @@ import optax
 
 from experiments.lib.classification import ClassifierConfig, classifier, cross_entropy, mlp, pixels
 from experiments.lib.config import launch
-from experiments.lib.data import Images, load_images
+from experiments.lib.data import Images
 from experiments.lib.loop import train
 from experiments.lib.method import Method, side_by_side
 from experiments.lib.pictures import figure, grid
@@ -67,8 +67,6 @@ class Config(ClassifierConfig):
     """Units of each hidden layer; their kernels are what is regularized."""
     layers: int = 2
     """Hidden layers."""
-    held_out: bool = False
-    """Judge on the last fifth of the training data, kept out of training: to choose weights."""
     soft: float = 0.01
     """Weight of soft orthogonality."""
     off_diagonal: float = 0.01
@@ -99,31 +97,10 @@ SMOKE = Config(steps=4, batch_size=16, seeds=2, width=8, eval_every=2, log_every
 
 def main(config: Config) -> dict:
     """Train all of them, draw angles and filters, and return the summary."""
-    data = load_images(config.data, config.data_dir)
-    if config.held_out:
-        cut = len(data.train) * 4 // 5
-        parts = Part(data.train, 0, cut), Part(data.train, cut, len(data.train))
-        data = data._replace(train=parts[0], test=parts[1])
+    data = config.load()
     methods = {name: regularized(config, data, p) for name, p in penalties(config).items()}
     method = side_by_side(methods, pictures(config, data))
     return train("orthogonality", config, data=data, **method._asdict())
-
-
-@dataclass(frozen=True)
-class Part:
-    """Examples first ... last - 1 of a split."""
-
-    split: Any
-    first: int
-    last: int
-
-    def __len__(self) -> int:
-        """Number of examples."""
-        return self.last - self.first
-
-    def __getitem__(self, index):
-        """One example, or a batch."""
-        return self.split[self.first + np.asarray(index)]
 
 
 def penalties(config: Config) -> dict[str, Callable]:

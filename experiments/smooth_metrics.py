@@ -38,7 +38,7 @@ import optax
 
 from experiments.lib.classification import CLASSES, ClassifierConfig, State, descend, mlp, pixels
 from experiments.lib.config import launch
-from experiments.lib.data import Images, load_images
+from experiments.lib.data import Images
 from experiments.lib.loop import train
 from experiments.lib.method import Method, side_by_side
 from experiments.lib.pictures import figure
@@ -109,7 +109,7 @@ def losses() -> dict[str, Callable]:
 
 def main(config: Config) -> dict:
     """Train one classifier per loss on the same batches, and return the summary."""
-    data = load_images(config.data, config.data_dir)
+    data = config.load()
     network = mlp(config.width, config.layers)
     warm_up = round(config.warm_up * config.steps)
     optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))

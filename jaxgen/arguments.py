@@ -26,19 +26,19 @@ def require(
       above: the values must be greater than this ...
       least: ... at least this ...
       most: ... and at most this.
-      **values: name of the argument -> its value; NaN is in no range.
+      **values: name of the argument -> its value; infinity and NaN are in no range.
 
     Raises:
-      ValueError: "WHERE: NAME VALUE; expected a number ...".
+      ValueError: "WHERE: NAME VALUE; expected a finite number ...".
     """
     for name, value in values.items():
         if isinstance(value, jax.core.Tracer):
             continue
         array = np.asarray(value)
-        if not np.all((array > above) & (array >= least) & (array <= most)):
+        if not np.all(np.isfinite(array) & (array > above) & (array >= least) & (array <= most)):
             limits = [("> ", above), (">= ", least), ("<= ", most)]
             expected = " and ".join(f"{sign}{x:g}" for sign, x in limits if math.isfinite(x))
-            raise ValueError(f"{where}: {name} {value}; expected a number {expected}")
+            raise ValueError(f"{where}: {name} {value}; expected a finite number {expected}")
 
 
 def at_least_f32(x):

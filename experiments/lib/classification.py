@@ -7,10 +7,11 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from experiments.lib.config import RunConfig
-from experiments.lib.data import Images
+from experiments.lib.data import Images, load_images
 from experiments.lib.method import Method
 from jaxgen.models import MLP
 
@@ -25,8 +26,40 @@ class ClassifierConfig(RunConfig):
     """Data set, of ten classes."""
     learning_rate: float = 1e-3
     """Step size of the optimizer."""
+    held_out: bool = False
+    """Judge on the last fifth of the training images, kept out of training: to choose knobs by."""
 
     LEAST: ClassVar = RunConfig.LEAST | {"learning_rate": 0}
+
+    def load(self) -> Images:
+        """Open the data set.
+
+        Raises:
+          UserError: the data is not there or not whole.
+        """
+        data = load_images(self.data, self.data_dir)
+        if not self.held_out:
+            return data
+        cut = len(data.train) * 4 // 5
+        parts = Part(data.train, 0, cut), Part(data.train, cut, len(data.train))
+        return data._replace(train=parts[0], test=parts[1])
+
+
+@dataclass(frozen=True)
+class Part:
+    """Examples first ... last - 1 of a split."""
+
+    split: Any
+    first: int
+    last: int
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return self.last - self.first
+
+    def __getitem__(self, index):
+        """One example, or a batch."""
+        return self.split[self.first + np.asarray(index)]
 
 
 class State(NamedTuple):
@@ -36,9 +69,10 @@ class State(NamedTuple):
     optimizer: Any
 
 
-def mlp(width: int, layers: int, outputs: int = CLASSES) -> nn.Module:
-    """Images [B, H, W, C] -> [B, outputs], by a multilayer perceptron; no layers: linear."""
-    network = MLP(outputs, hidden=(width,) * layers, last_init=nn.initializers.lecun_normal())
+def mlp(width: int, layers: int, activation: Callable = nn.relu) -> nn.Module:
+    """Images [B, H, W, C] -> logits [B, 10], by a multilayer perceptron; no layers: linear."""
+    start = nn.initializers.lecun_normal()
+    network = MLP(CLASSES, hidden=(width,) * layers, activation=activation, last_init=start)
     return nn.Sequential([lambda x: x.reshape(len(x), -1), network])
 
 

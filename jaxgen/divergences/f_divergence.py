@@ -11,6 +11,7 @@ so a critic with raw scores v and T = g_f(v) gives a lower bound from samples al
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from jaxgen.arguments import at_least_f32
@@ -78,7 +79,8 @@ def f_divergence(divergence: FDivergence, p, q):
     Conventions: a place with p = q = 0 adds 0; q = 0 < p adds p f'(infinity); p = 0 < q adds
     q f(0). Either may be infinite. Gradients are those of the finite part: a probability that is
     exactly 0 gets gradient 0 (its one-sided derivative may be infinite), and so do the terms that
-    are infinite.
+    are infinite. A ratio p / q so far from 1 that f overflows counts as 0 in p or in q. NaN stays
+    NaN.
 
     Args:
       divergence: which one.
@@ -94,12 +96,36 @@ def f_divergence(divergence: FDivergence, p, q):
     p, q = at_least_f32(p), at_least_f32(q)
     if p.shape != q.shape or p.ndim == 0:
         raise ValueError(f"f_divergence: q {q.shape}; expected the shape of p {p.shape}, [..., K]")
-    both = (p > 0) & (q > 0)
-    p_safe, q_safe = jnp.where(both, p, 1), jnp.where(both, q, 1)
-    shared = jnp.where(both, q_safe * divergence.f(p_safe / q_safe), 0)
-    only_p = _mass((p > 0) & (q == 0), p, divergence.slope_at_infinity)
-    only_q = _mass((p == 0) & (q > 0), q, divergence.at_zero)
-    return jnp.sum(shared + only_p + only_q, axis=-1)
+    alone = (p == 0) | (q == 0)
+    u = jnp.where(alone, 1, p) / jnp.where(alone, 1, q)
+    alone |= (u >= 0) & ~jnp.isfinite(divergence.f(u))  # not where u is NaN, which is to show
+    both = _perspective(divergence.f, jnp.where(alone, 1, p), jnp.where(alone, 1, q))
+    only_p = _mass(alone & (p > q), p, divergence.slope_at_infinity)
+    only_q = _mass(alone & (p < q), q, divergence.at_zero)
+    return jnp.sum(jnp.where(alone, 0, both) + only_p + only_q, axis=-1)
+
+
+def _perspective(f, p, q):
+    """q f(p / q), with derivatives f'(u) and f(u) - u f'(u) for u = p / q.
+
+    Backwards through the quotient they pass by q^2, which is 0 in f32 from q = 1e-19 on.
+    """
+    f, traced = jax.closure_convert(f, p)  # what f closes over is differentiated, too
+
+    @jax.custom_jvp
+    def perspective(p, q, *traced):
+        return q * f(p / q, *traced)
+
+    @perspective.defjvp
+    def _(primals, tangents):
+        (p, q, *traced), (dp, dq, *changes) = primals, tangents
+        value, slope = jax.jvp(lambda u: f(u, *traced), (p / q,), (jnp.ones_like(p),))
+        tangent = slope * dp + (value - p / q * slope) * dq
+        if traced:
+            tangent += jax.jvp(lambda *c: q * f(p / q, *c), tuple(traced), tuple(changes))[1]
+        return q * value, tangent
+
+    return perspective(p, q, *traced)
 
 
 def _mass(where, mass, rate):

@@ -109,7 +109,11 @@ def gaussian_bhattacharyya(mean_p, log_std_p, mean_q, log_std_q):
     log_ratio = log_std_p - log_std_q
     log_sum = jnp.logaddexp(2 * log_std_p, 2 * log_std_q)
     apart = 0.25 * ((mean_p - mean_q) * jnp.exp(-0.5 * log_sum)) ** 2
-    return jnp.sum(apart + 0.5 * (jnp.logaddexp(log_ratio, -log_ratio) - _LOG2), axis=-1)
+    # log cosh, by sinh where it would be a difference of nearly equal numbers.
+    near = jnp.abs(log_ratio) < 1
+    small = 0.5 * jnp.log1p(jnp.sinh(jnp.where(near, log_ratio, 0)) ** 2)
+    spread = jnp.where(near, small, jnp.logaddexp(log_ratio, -log_ratio) - _LOG2)
+    return jnp.sum(apart + 0.5 * spread, axis=-1)
 
 
 def gaussian_squared_hellinger(mean_p, log_std_p, mean_q, log_std_q):

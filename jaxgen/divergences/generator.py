@@ -140,6 +140,10 @@ def _measure(f, slope):
 
 
 def _require_convex(u, values):
+    if jnp.shape(values) != u.shape:
+        raise ValueError(
+            f"from_generator: f {jnp.shape(values)} of u {u.shape}; expected elementwise f"
+        )
     chords = jnp.diff(values) / jnp.diff(u)
     falls = ~(jnp.diff(chords) >= -1e-5 * (1 + jnp.abs(chords[1:])))
     if falls.any():

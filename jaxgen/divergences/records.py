@@ -23,8 +23,8 @@ def _record(f, conjugate, activation, composed, threshold, at_zero, slope_at_inf
     def on_domain(t):
         if math.isinf(slope_at_infinity):
             return conjugate(t)
-        inside = t <= slope_at_infinity
-        return jnp.where(inside, conjugate(jnp.where(inside, t, threshold)), jnp.inf)
+        above = t > slope_at_infinity
+        return jnp.where(above, jnp.inf, conjugate(jnp.where(above, threshold, t)))
 
     f, on_domain, activation, composed = (
         lambda x, g=g: g(at_least_f32(x)) for g in (f, on_domain, activation, composed)
@@ -67,7 +67,7 @@ def chi_square_over_q() -> FDivergence:
     """
 
     def conjugate(t):
-        return jnp.where(t > -2, t * (t / 4 + 1), -1)
+        return jnp.where(t < -2, -1, t * (t / 4 + 1))
 
     return _record(
         f=lambda u: (u - 1) ** 2,
@@ -235,17 +235,24 @@ def alpha_divergence(alpha: float) -> FDivergence:
         raise ValueError(f"alpha_divergence: alpha {alpha}; expected a number other than 0 and 1")
     power = alpha / (alpha - 1)
 
+    def f(u):  # by expm1 where the powers cancel
+        if abs(alpha) < 0.03:
+            return (jnp.expm1(alpha * jnp.log(u)) / alpha - (u - 1)) / (alpha - 1)
+        if abs(alpha - 1) < 0.03:
+            return (u * jnp.expm1((alpha - 1) * jnp.log(u)) / (alpha - 1) - (u - 1)) / alpha
+        return (u**alpha - 1 - alpha * (u - 1)) / (alpha * (alpha - 1))
+
     def conjugate(t):
         base = 1 + (alpha - 1) * t
-        inside = base > 0
-        return (jnp.where(inside, jnp.where(inside, base, 1) ** power, 0) - 1) / alpha
+        below = base <= 0
+        return (jnp.where(below, 0, jnp.where(below, 1, base) ** power) - 1) / alpha
 
     def composed(v):  # alpha < 1; 1 + (alpha - 1) T = (1 - alpha) softplus(-v)
         return jnp.expm1(power * (math.log(1 - alpha) + _log_softplus(-v))) / alpha
 
     end = 1 / (1 - alpha)
     return _record(
-        f=lambda u: (u**alpha - 1 - alpha * (u - 1)) / (alpha * (alpha - 1)),
+        f=f,
         conjugate=conjugate,
         activation=(lambda v: end - jax.nn.softplus(-v)) if alpha < 1 else (lambda v: v),
         composed=composed if alpha < 1 else conjugate,

@@ -67,9 +67,11 @@ def rbf_kernel(bandwidth) -> Callable:
       (x [N, D], y [M, D]) -> [N, M].
 
     Raises:
-      ValueError: a bandwidth <= 0.
+      ValueError: a bandwidth <= 0, or no bandwidth.
     """
     require("rbf_kernel", above=0, bandwidth=bandwidth)
+    if 0 in np.shape(bandwidth):
+        raise ValueError(f"rbf_kernel: bandwidth {bandwidth}; expected one number > 0 or more")
 
     def kernel(x, y):
         squared = squared_distances(x, y)[..., None]
@@ -82,7 +84,7 @@ def rbf_kernel(bandwidth) -> Callable:
 def polynomial_kernel(degree: int = 3) -> Callable:
     """k(x, y) = (x . y / D + 1)^degree; degree 3 is that of KID.
 
-    Binkowski et al. 2018 (arXiv 1801.01401, section 3). Products are taken in full f32 (not TF32).
+    Binkowski et al. 2018 (arXiv 1801.01401). Products are taken in full f32 (not TF32).
 
     Args:
       degree: an integer >= 1.
@@ -91,9 +93,10 @@ def polynomial_kernel(degree: int = 3) -> Callable:
       (x [N, D], y [M, D]) -> [N, M].
 
     Raises:
-      ValueError: degree < 1.
+      ValueError: degree is no integer >= 1.
     """
-    require("polynomial_kernel", least=1, degree=degree)
+    if degree < 1 or degree % 1:
+        raise ValueError(f"polynomial_kernel: degree {degree}; expected an integer >= 1")
 
     def kernel(x, y):
         x, y = _points("polynomial_kernel", x, y)
@@ -113,8 +116,8 @@ def energy_kernel() -> Callable:
 
     def kernel(x, y):
         squared = squared_distances(x, y)
-        apart = squared > 0
-        return -jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1)), 0)
+        same = squared == 0
+        return -jnp.where(same, 0, jnp.sqrt(jnp.where(same, 1, squared)))
 
     return kernel
 

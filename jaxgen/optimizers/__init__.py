@@ -17,21 +17,23 @@ from jaxgen.optimizers.dynamics import (
     Adapting,
     Moving,
     adam_flow,
-    euler,
     gradient_flow,
     heavy_ball_flow,
+    learning_rate_and_momentum,
+    modified_loss,
+    sign_flow,
+    step_and_friction,
+)
+from jaxgen.optimizers.gradient_ops import clip_by_leaf_l1_norm, clip_by_leaf_norm, map_gradients
+from jaxgen.optimizers.integrators import (
+    euler,
     heun,
     integrate,
     leapfrog,
     leapfrog_start,
-    learning_rate_and_momentum,
-    modified_loss,
     rk4,
-    sign_flow,
-    step_and_friction,
     trajectory,
 )
-from jaxgen.optimizers.gradient_ops import clip_by_leaf_l1_norm, clip_by_leaf_norm, map_gradients
 from jaxgen.optimizers.langevin import LangevinState, SgldState, sgld, underdamped_langevin
 from jaxgen.optimizers.lazy import lazy_rows, lazy_updates
 from jaxgen.optimizers.lookahead import LookaheadState, lookahead

@@ -1,6 +1,5 @@
 """AdaX: Adam with a second moment that never forgets."""
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -65,9 +64,13 @@ def scale_by_adax(
             return (1 - rho) * v + rho * jnp.square(g)
 
         nu = jax.tree.map(second, g, state.nu)
-        out = jax.tree.map(
-            lambda g, m, v: (m / (jnp.sqrt(v) + eps)).astype(g.dtype), updates, mu, nu
-        )
+
+        def step(g, m, v):
+            # The slope of the root at 0 is infinite; g = 0 there, and 0 * infinity is NaN.
+            root = jnp.where(v == 0, 0, jnp.sqrt(jnp.where(v == 0, 1, v)))
+            return (m / (root + eps)).astype(g.dtype)
+
+        out = jax.tree.map(step, updates, mu, nu)
         return out, ScaleByAdaxState(steps, mu, nu)
 
     return optax.GradientTransformation(init, update)
@@ -92,4 +95,5 @@ def _memory_rate(t, b2: float, dtype=jnp.float32):
       b2: > 0.
       dtype: of the result.
     """
-    return b2 / jnp.expm1(jnp.asarray(t, dtype) * math.log1p(b2))
+    growth = jnp.log1p(jnp.asarray(b2, dtype))  # b2 may be traced: `optax.inject_hyperparams`
+    return b2 / jnp.expm1(jnp.asarray(t, dtype) * growth)

@@ -34,9 +34,10 @@ def lookahead(
       slow_step: a in [0, 1]; 1 is the inner optimizer alone, 0 returns to the start every k steps.
 
     Raises:
-      ValueError: a number out of range; `update` without params.
+      ValueError: a number out of range, period not an integer; `update` without params.
     """
-    require("lookahead", least=1, period=period)
+    if not isinstance(period, int) or period < 1:
+        raise ValueError(f"lookahead: period {period}; expected an integer >= 1")
     require("lookahead", least=0, most=1, slow_step=slow_step)
     inner = optax.with_extra_args_support(inner)
 

@@ -69,9 +69,9 @@ def layer_wise_decay(
 
     def scale(name, leaf, layer):
         numbers = np.asarray(layer)
-        if not ((numbers >= 0) & (numbers <= n_layers)).all() or numbers.dtype.kind not in "iu":
+        if numbers.dtype.kind not in "iu" or not ((numbers >= 0) & (numbers <= n_layers)).all():
             raise ValueError(
-                f"layer_wise_decay: layer {layer} of {name}; expected integers in [0, {n_layers}]"
+                f"layer_wise_decay: layer {layer!r} of {name}; expected integers in [0, {n_layers}]"
             )
         if numbers.ndim == 0:
             return decay ** (n_layers - int(numbers))
@@ -101,7 +101,7 @@ def _check_rules(where: str, rules: Mapping[str, Any]) -> None:
     for rule in rules:
         try:
             re.compile(rule)
-        except re.error as error:
+        except (re.error, TypeError) as error:
             raise ValueError(f"{where}: rule {rule!r}; expected a regex ({error})") from None
 
 

@@ -26,10 +26,11 @@ def scale_by_tree(multipliers: Any | Callable[[Any], Any]) -> optax.GradientTran
         Adafactor with scale by RMS     none: the RMS of phi takes lambda back
         LAMB                            none: its trust ratio takes lambda back
 
-    and its checkpoints hold phi. Scaling gradients *before* Adam or a sign does nothing at all.
-    Here weight decay within the chain is scaled too, as a smaller learning rate would. One inner
-    state and one count serve all leaves, and a global-norm clip before it stays global, which
-    `optax.partition` with a group per rate does not give. A multiplier of 0 freezes a leaf but
+    (Lion, Adafactor and LAMB without weight decay), and its checkpoints hold phi. Scaling gradients
+    *before* Adam or a sign does nothing at all. Here weight decay within the chain is scaled too,
+    as a smaller learning rate would. One inner state and one count serve all leaves, and a
+    global-norm clip before it stays global, which `optax.partition` with a group per rate does not
+    give. A multiplier of 0 freezes a leaf but
     keeps its moments: `optax.selective_transform` saves those.
 
     Args:

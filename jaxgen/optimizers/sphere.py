@@ -54,7 +54,7 @@ def retract_to_sphere() -> optax.GradientTransformation:
     """u -> (x + u) / |x + u| - x, so that `optax.apply_updates` lands on the sphere.
 
     The last part of a chain. The norm after it is 1 to rounding of the parameters' dtype, whatever
-    it was before. A row with x + u = 0 goes to 0 and stays there: start from unit vectors.
+    it was before. A row with x + u = 0 goes to 0; the next u other than 0 puts it back.
 
     Raises:
       ValueError: `update` is called without params.

@@ -160,6 +160,9 @@ def tiger(
 
         lazy_updates(tiger(1e-3), lambda p: jax.tree.map("embedding".__eq__, tiger_labels(p)))
 
+    `optax.inject_hyperparams` takes every function for a schedule, so it needs to be told:
+    `optax.inject_hyperparams(tiger, static_args="labels")(1e-3)`.
+
     Args:
       learning_rate: alpha, relative to the parameters' RMS; 1e-3 to 2e-3 is usual. A number or a
         schedule.

@@ -97,4 +97,4 @@ def _square(function: str, critic, x):
 
 
 def _norm(square):
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+    return jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))

@@ -130,7 +130,7 @@ def srip(w, v):
 
     def direction(x, otherwise):
         length = _norm(x)
-        return jnp.where(length > 0, x / jnp.where(length > 0, length, 1), otherwise)
+        return jnp.where(length == 0, otherwise, x / jnp.where(length == 0, 1, length))
 
     start = at_least_f32(v)
     u = jax.lax.stop_gradient(direction(apply(start), start))
@@ -195,9 +195,9 @@ def pairwise_angles(w):
       ValueError: w is no matrix of two columns or more.
     """
     cosines = pairwise_cosines(w)
-    inside = jnp.abs(cosines) < 1
-    angles = jnp.arccos(jnp.where(inside, cosines, 0))
-    return jnp.where(inside, angles, jnp.where(cosines > 0, 0, jnp.pi))
+    parallel = jnp.abs(cosines) >= 1
+    angles = jnp.arccos(jnp.where(parallel, 0, cosines))
+    return jnp.where(parallel, jnp.where(cosines > 0, 0, jnp.pi), angles)
 
 
 def _matrix(function: str, w, columns: int = 1):
@@ -221,7 +221,7 @@ def _pairs(matrix):
 def _norm(x):
     """||x||; at 0 the gradient is 0."""
     square = jnp.sum(jnp.square(x))
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+    return jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))
 
 
 def _unit(w):

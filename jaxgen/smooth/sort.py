@@ -150,11 +150,14 @@ def _places(x):
 
 
 def _standard_deviation(x, valid, count):
-    """Of the valid entries; 1, without gradient, where they are all equal."""
+    """Of the valid entries, sorted upwards; 1, without gradient, where they are all equal."""
     n = jnp.maximum(count, 1)
     centred = jnp.where(valid, x - jnp.sum(x, axis=-1, keepdims=True) / n, 0)
-    variance = jnp.sum(centred**2, axis=-1, keepdims=True) / n
-    return jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1)), 1)
+    spread = jnp.max(jnp.where(valid, x - x[..., :1], 0), axis=-1, keepdims=True)
+    some = spread > 0
+    unit = lax.stop_gradient(jnp.where(some, spread, 1))  # the squares of small x would underflow
+    variance = jnp.sum((centred / unit) ** 2, axis=-1, keepdims=True) / n
+    return jnp.where(some, unit * jnp.sqrt(jnp.where(some, variance, 1)), 1)
 
 
 def _project(z, w, valid):

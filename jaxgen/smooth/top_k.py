@@ -113,6 +113,8 @@ def _threshold_jvp(law, k, primals, tangents):
     return threshold, jnp.sum(weights * tangents[0], axis=-1, keepdims=True)
 
 
+@partial(jax.jit, static_argnums=(0, 1))  # outside of a jit the loop would be compiled every time
+@partial(jax.jit, static_argnums=(0, 1))  # outside of a jit the loop would be compiled every time
 def _solve(law, k, z, valid):
     """Newton's method from 0, with bisection where it leaves the bracket."""
     count = jnp.maximum(jnp.sum(valid, axis=-1, keepdims=True, dtype=z.dtype), 1)

@@ -233,6 +233,62 @@ def test_zeros_cost_the_limits_of_f_and_have_finite_gradients(case):
     np.testing.assert_allclose(gradients[1][0, 0, 1], lonely, rtol=1e-6)
 
 
+def test_tiny_probabilities_have_finite_gradients(case):
+    """They come from a softmax, whose scores get q dD/dq: right to eps p, as in f64."""
+    half, tiny = np.full((3, 2), 0.5, np.float32), np.float32([[1e-18, 1], [1e-25, 1], [3e-37, 1]])
+
+    def run(*laws):
+        values, back = jax.vjp(lambda p, q: d.f_divergence(case.divergence, p, q), *laws)
+        return [np.asarray(x) for x in (values, *back(jnp.ones_like(values)))]
+
+    for laws in [(half, tiny), (tiny, half)]:
+        value, *gradients = run(*laws)
+        with jax.enable_x64(True):
+            exact, *wide = run(*(np.float64(law) for law in laws))
+        huge = exact > 1e15  # f, or its slope, overflows
+        assert (value[huge] > 1e15).all()
+        np.testing.assert_allclose(value[~huge], exact[~huge], rtol=1e-5, atol=1e-5)
+        for law, *both in zip(laws, gradients, wide, strict=True):
+            actual, expected = ((law * gradient)[~huge] for gradient in both)
+            np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(gradients[0][~huge], wide[0][~huge], rtol=1e-4, atol=1e-4)
+
+
+def test_second_derivatives_of_the_exact_divergence(x64):
+    p, q = jnp.array([0.3, 0.7]), jnp.array([0.6, 0.4])
+    hessian = jax.jit(jax.hessian(lambda p, q: d.f_divergence(d.kl(), p, q), (0, 1)))(p, q)
+    expected = [np.diag(1 / p), np.diag(-1 / q), np.diag(-1 / q), np.diag(p / q**2)]
+    np.testing.assert_allclose(jax.tree.leaves(hessian), expected, rtol=1e-12)
+
+
+def test_gradient_of_what_the_generator_closes_over(x64):
+    def total(scale):
+        made = d.from_generator(lambda u: scale * (u - 1) ** 2)
+        return d.f_divergence(made, p, q)
+
+    p, q = jnp.array([0.3, 0.7]), jnp.array([0.6, 0.4])
+    expected = d.f_divergence(d.chi_square_over_q(), p, q)
+    np.testing.assert_allclose(jax.grad(total)(2.0), expected, rtol=1e-12)
+
+
+def test_nan_stays_nan(case):
+    r = case.divergence
+    laws = jnp.array([[math.nan, 0.5], [0.5, 0.5]])
+    values = [d.f_divergence(r, laws, laws[::-1]), *(g(math.nan) for g in r[1:4])]
+    assert np.isnan(np.concatenate([np.ravel(value) for value in values])).all()
+
+
+@pytest.mark.parametrize("alpha", [-1e-4, 1e-4, 0.02, 0.98, 1 - 1e-4, 1 + 1e-4])
+def test_alpha_near_zero_and_one_in_f32(alpha):
+    u = np.exp(np.linspace(-20, 20, 41)).astype(np.float32)
+    run = jax.vmap(jax.value_and_grad(d.alpha_divergence(alpha).f))
+    narrow = run(u)
+    with jax.enable_x64(True):
+        wide = run(np.float64(u))
+    for actual, expected in zip(narrow, wide, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=3e-5, atol=1e-6)
+
+
 def test_gradient_of_the_exact_divergence(case, x64):
     p, q = (np.ravel(law) for law in laws(np.random.default_rng(4), ()))
     value = jax.jit(lambda p, q: d.f_divergence(case.divergence, p, q))

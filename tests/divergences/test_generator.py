@@ -91,6 +91,11 @@ def test_not_convex(f):
         d.from_generator(f)
 
 
+def test_not_elementwise():
+    with pytest.raises(ValueError, match=r"from_generator: f \(\) of u \(41,\); expected"):
+        d.from_generator(jnp.sum)
+
+
 @pytest.mark.parametrize("f", BAD)
 def test_not_convex_inside_jit(f):
     with pytest.raises(ValueError, match="non-convex f"):

@@ -150,6 +150,12 @@ def test_gradients_at_coincident_points(name):
     np.testing.assert_allclose([value, jnp.abs(gradient).max()], 0, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", SCALARS)
+def test_nan_stays_nan(name):
+    x = jnp.asarray(X).at[0, 0].set(jnp.nan)
+    assert np.isnan(SCALARS[name](x, jnp.asarray(Y)))
+
+
 POINTS = [
     d.squared_distances,
     d.polynomial_kernel(),
@@ -171,9 +177,11 @@ def test_points_of_two_dimensions(function, shape):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: d.rbf_kernel(0.0), r"rbf_kernel: bandwidth 0\.0; expected a number > 0"),
+        (lambda: d.rbf_kernel(0.0), r"rbf_kernel: bandwidth 0\.0; expected a finite number > 0"),
         (lambda: d.rbf_kernel([1.0, -1.0]), "rbf_kernel: bandwidth"),
+        (lambda: d.rbf_kernel([]), r"rbf_kernel: bandwidth \[\]; expected"),
         (lambda: d.polynomial_kernel(0), "polynomial_kernel: degree 0"),
+        (lambda: d.polynomial_kernel(2.5), r"polynomial_kernel: degree 2\.5; expected an integer"),
         (lambda: d.wasserstein_1d(X[0], Y[0], 0.5), r"wasserstein_1d: p 0\.5; expected"),
         (lambda: d.wasserstein_1d(X, Y), r"wasserstein_1d: y \(5, 3\)"),
         (lambda: d.wasserstein_1d(X[0], Y[0, :0]), r"wasserstein_1d: y \(0,\)"),

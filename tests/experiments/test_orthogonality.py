@@ -41,20 +41,3 @@ def test_each_penalty_falls_and_the_filters_turn(name):
     else:
         assert seen[-1] < 0.8 * seen[1], "after its vector has turned"
         assert after["mean_cosine"][0] < before["mean_cosine"][0]
-
-
-def test_held_out_data_is_neither_trained_on_nor_the_test_split(monkeypatch):
-    seen = {}
-
-    def remember(name, config, *, data, **method):
-        seen["data"] = data
-        return {}
-
-    monkeypatch.setattr(orthogonality, "train", remember)
-    orthogonality.main(dataclasses.replace(HEAVY, held_out=True))
-    parts = [seen["data"].train, seen["data"].test]
-    assert list(map(len, parts)) == [1149, 288]
-    images = [part[np.arange(len(part))]["image"] for part in parts]
-    whole = DATA.train[np.arange(1437)]["image"]
-    np.testing.assert_array_equal(np.concatenate(images), whole)
-    np.testing.assert_array_equal(parts[1][287]["image"], whole[-1])

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.lib.classification import classifier, mlp, pixels
+from experiments.lib.classification import ClassifierConfig, classifier, mlp, pixels
 from experiments.lib.data import load_images
 
 DATA = load_images("digits")
@@ -54,3 +54,13 @@ def test_a_penalty_is_added_to_the_loss_and_followed():
     np.testing.assert_allclose(metrics["loss"] - free_metrics["loss"], added, rtol=1e-4)
     expected = jax.tree.map(lambda p, start: p - 0.1 * 6 * start, free.params, state.params)
     jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, atol=1e-5), pulled.params, expected)
+
+
+def test_held_out_data_is_neither_trained_on_nor_the_test_split():
+    data = ClassifierConfig(held_out=True).load()
+    assert [len(data.train), len(data.test)] == [1149, 288]
+    images = [part[np.arange(len(part))]["image"] for part in (data.train, data.test)]
+    whole = DATA.train[np.arange(1437)]["image"]
+    np.testing.assert_array_equal(np.concatenate(images), whole)
+    np.testing.assert_array_equal(data.test[287]["image"], whole[-1])
+    assert len(ClassifierConfig().load().test) == len(DATA.test) == 360

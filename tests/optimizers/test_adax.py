@@ -87,6 +87,18 @@ def test_zero_gradient():
     rule = opt.scale_by_adax()
     u, _ = rule.update(jnp.zeros(2), rule.init(jnp.zeros(2)))
     np.testing.assert_array_equal(u, 0)
+    slope = jax.grad(lambda g: rule.update(g, rule.init(g))[0].sum())(jnp.zeros(2))
+    np.testing.assert_allclose(slope, 0.1 / 1e-8, rtol=1e-5)
+
+
+def test_injected_hyperparameters():
+    g = jnp.array([1.0, -2.0])
+    injected, plain = optax.inject_hyperparams(opt.adax)(0.1), opt.adax(0.1)
+    state, plain_state = injected.init(g), plain.init(g)
+    for _ in range(3):
+        u, state = jax.jit(injected.update)(g, state, g)
+        expected, plain_state = plain.update(g, plain_state, g)
+        np.testing.assert_allclose(u, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -245,6 +245,8 @@ def test_heavy_ball_loses_energy_to_friction(x64):
         (lambda: opt.adam_flow(gradient, 1.0, 1.0, -1.0), "eps -1.0"),
         (lambda: opt.modified_loss(loss, -0.1), "step -0.1"),
         (lambda: opt.integrate(opt.gradient_flow(gradient), start(), 1.0, 0), "substeps 0"),
+        (lambda: opt.integrate(opt.gradient_flow(gradient), start(), 1.0, 2.5), "substeps 2.5"),
+        (lambda: opt.trajectory(opt.gradient_flow(gradient), start(), 1.0, 2.5), "steps 2.5"),
         (lambda: opt.trajectory(opt.gradient_flow(gradient), start(), 1.0, 0), "steps 0"),
         (lambda: opt.trajectory(opt.gradient_flow(gradient), start(), 1.0, 1, 0), "substeps 0"),
     ],
@@ -252,3 +254,18 @@ def test_heavy_ball_loses_energy_to_friction(x64):
 def test_bad_numbers(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_adam_state_can_be_donated():
+    step = jax.jit(lambda x: opt.euler(opt.adam_flow(gradient, 0.5, 1.0), x, 0.1), donate_argnums=0)
+    moved = step(opt.Adapting.start(start()))
+    np.testing.assert_allclose(moved.time, 0.1, rtol=1e-6)
+
+
+def test_adam_flow_has_finite_slopes_at_a_minimum():
+    def end(x):
+        field = opt.adam_flow(lambda x: x, 0.5, 1.0, eps=0.1)
+        return opt.euler(field, opt.Adapting.start(x), 0.1).theta
+
+    slope = jax.jacobian(end)(jnp.zeros(1))
+    np.testing.assert_allclose(slope, [[0.0]], atol=1e-6)  # 1 - 0.1 / eps

@@ -102,6 +102,7 @@ def test_half_precision():
     "call, message",
     [
         (lambda: opt.lookahead(optax.sgd(0.1), 0), "period 0"),
+        (lambda: opt.lookahead(optax.sgd(0.1), 2.5), "period 2.5; expected an integer >= 1"),
         (lambda: opt.lookahead(optax.sgd(0.1), 5, 1.5), "slow_step 1.5"),
         (lambda: opt.lookahead(optax.sgd(0.1), 5, -0.1), "slow_step -0.1"),
     ],

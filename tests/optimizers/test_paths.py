@@ -97,7 +97,7 @@ def test_stacked_layers_equal_separate_ones():
     np.testing.assert_array_equal(actual["kernel"][:, 0, 0], [0.125, 0.5, 1.5])
 
 
-@pytest.mark.parametrize("layer", [4, -1, 0.5, [0, 4]])
+@pytest.mark.parametrize("layer", [4, -1, 0.5, [0, 4], "1"])
 def test_layer_out_of_range(layer):
     with pytest.raises(ValueError, match=r"layer .* of blocks/0/.*; expected integers in \[0, 3\]"):
         layers(layer)(PARAMS)
@@ -109,9 +109,11 @@ def test_stacked_layers_of_another_number():
 
 
 def test_bad_decay_number_and_rule():
-    with pytest.raises(ValueError, match="layer_wise_decay: decay 0; expected a number > 0"):
+    with pytest.raises(ValueError, match="layer_wise_decay: decay 0; expected a finite number > 0"):
         layer_wise_decay({}, 0, 1)
     with pytest.raises(ValueError, match="layer_wise_decay: n_layers -1"):
         layer_wise_decay({}, 0.5, -1)
     with pytest.raises(ValueError, match="layer_wise_decay: unknown path rule 'x'"):
         layer_wise_decay({"x": 0}, 0.5, 1)(PARAMS)
+    with pytest.raises(ValueError, match="layer_wise_decay: rule 1; expected a regex"):
+        layer_wise_decay({1: 0}, 0.5, 1)

@@ -191,3 +191,11 @@ def test_bad_arguments(call, message):
 def test_unknown_label():
     with pytest.raises(ValueError, match="wheel"):
         opt.tiger(0.1, labels={"a": "wheel"}).init({"a": jnp.ones(2)})
+
+
+def test_injected_hyperparameters():
+    params = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}
+    injected, plain = optax.inject_hyperparams(opt.tiger, static_args="labels")(0.1), opt.tiger(0.1)
+    u, _ = jax.jit(injected.update)(params, injected.init(params), params)
+    expected, _ = plain.update(params, plain.init(params), params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), u, expected)

@@ -81,6 +81,11 @@ def test_gradient_is_zero_or_finite_at_a_flat_critic(name):
         np.testing.assert_array_equal(gradient, 0)
 
 
+@each_penalty
+def test_nan_stays_nan(name):
+    assert np.isnan(PENALTIES[name][0](linear(jnp.full(3, jnp.nan)), jnp.ones((2, 3)))).all()
+
+
 def test_elementwise_powers_are_another_norm(x64):
     a = draw(6)
     value = r.gradient_power_penalty(linear(a), draw((2, 6)), 6)

@@ -201,6 +201,13 @@ def test_gradients_are_finite_at_nasty_points(shape):
             assert np.all(np.isfinite(gradient)), what
 
 
+def test_nan_stays_nan():
+    w = jnp.ones((3, 2)).at[0, 0].set(jnp.nan)
+    everything = PENALTIES | {"angles": lambda w: jnp.sum(r.pairwise_angles(w))}
+    assert all(np.isnan(function(w)) for function in everything.values())
+    assert np.isnan(r.srip(w, jnp.array([0.6, 0.8]))[1]).all()
+
+
 def test_huge_and_tiny_columns_have_their_angle():
     w = np.array([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]])
     scaled = (w * np.array([1e-30, 1.0, 1e30])).astype(np.float32)

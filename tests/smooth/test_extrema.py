@@ -122,9 +122,9 @@ def test_rows_where_everything_is_masked():
 
 def test_gradients(x64):
     x = draw().astype(np.float64)
-    for f in (*REDUCTIONS, smooth.soft_one_hot):
-        together = jax.jit(lambda x, t, f=f: f(x, temperature=t, where=MASK))
-        check_grads(together, (x, 0.7), order=2, atol=1e-6, rtol=1e-6)
+    functions = (*REDUCTIONS, smooth.soft_one_hot)
+    together = jax.jit(lambda x, t: [f(x, temperature=t, where=MASK) for f in functions])
+    check_grads(together, (x, 0.7), order=2, modes=["rev"], atol=1e-6, rtol=1e-6)
 
 
 def test_gradient_of_smooth_max_is_softmax():

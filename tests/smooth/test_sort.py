@@ -13,8 +13,12 @@ from sklearn.isotonic import isotonic_regression as sklearn_isotonic
 from jaxgen import smooth
 from jaxgen.smooth.isotonic import isotonic_regression
 
-PROJECTIONS = (smooth.soft_sort, smooth.soft_rank)
-ALL = (*PROJECTIONS, smooth.soft_permutation, smooth.pairwise_rank)
+# Compiled as a whole, which takes less time than one operation after the other.
+SORT, RANK = PROJECTIONS = tuple(
+    jax.jit(f, static_argnames="axis") for f in (smooth.soft_sort, smooth.soft_rank)
+)
+PERMUTATION, PAIRWISE = map(jax.jit, (smooth.soft_permutation, smooth.pairwise_rank))
+ALL = (*PROJECTIONS, PERMUTATION, PAIRWISE)
 
 
 def draw(shape, scale=1.0, seed=0):
@@ -80,11 +84,11 @@ def test_values(tau):
 def test_pairwise_values():
     x, tau = draw(6), 0.4
     logits = -np.abs(np.sort(x)[:, None] - x[None, :]) / tau
-    p = smooth.soft_permutation(x, temperature=tau)
+    p = PERMUTATION(x, temperature=tau)
     np.testing.assert_allclose(p, special.softmax(logits, axis=-1), rtol=1e-5)
     wins = special.expit((x[:, None] - x[None, :]) / tau)
     ranks = 1 + wins.sum(-1) - np.diag(wins)
-    np.testing.assert_allclose(smooth.pairwise_rank(x, temperature=tau), ranks, rtol=1e-5)
+    np.testing.assert_allclose(PAIRWISE(x, temperature=tau), ranks, rtol=1e-5)
 
 
 def test_cold_functions_are_hard():
@@ -92,32 +96,30 @@ def test_cold_functions_are_hard():
     x[:, 3] = x[:, 5]
     ranks = stats.rankdata(x, axis=-1)
     for tau in (1e-4, 1e-12):
-        np.testing.assert_array_equal(smooth.soft_sort(x, temperature=tau), np.sort(x))
-        np.testing.assert_allclose(smooth.soft_rank(x, temperature=tau), ranks, rtol=1e-5)
-    np.testing.assert_allclose(smooth.pairwise_rank(x, temperature=1e-4), ranks, rtol=1e-5)
-    p = smooth.soft_permutation(x, temperature=1e-4)
+        np.testing.assert_array_equal(SORT(x, temperature=tau), np.sort(x))
+        np.testing.assert_allclose(RANK(x, temperature=tau), ranks, rtol=1e-5)
+    np.testing.assert_allclose(PAIRWISE(x, temperature=1e-4), ranks, rtol=1e-5)
+    p = PERMUTATION(x, temperature=1e-4)
     np.testing.assert_allclose(jnp.einsum("bij,bj->bi", p, x), np.sort(x), atol=1e-5)
 
 
 def test_warm_functions_are_constant():
     x = draw((4, 9))
     mean = np.repeat(x.mean(-1, keepdims=True), 9, axis=1)
-    np.testing.assert_allclose(smooth.soft_sort(x, temperature=1e6), mean, atol=1e-5)
-    np.testing.assert_allclose(smooth.soft_rank(x, temperature=1e6), 5.0, atol=1e-4)
-    np.testing.assert_allclose(smooth.pairwise_rank(x, temperature=1e6), 5.0, atol=1e-4)
-    np.testing.assert_allclose(smooth.soft_permutation(x, temperature=1e6), 1 / 9, atol=1e-4)
+    np.testing.assert_allclose(SORT(x, temperature=1e6), mean, atol=1e-5)
+    np.testing.assert_allclose(RANK(x, temperature=1e6), 5.0, atol=1e-4)
+    np.testing.assert_allclose(PAIRWISE(x, temperature=1e6), 5.0, atol=1e-4)
+    np.testing.assert_allclose(PERMUTATION(x, temperature=1e6), 1 / 9, atol=1e-4)
 
 
 def test_one_temperature_serves_every_scale_and_number():
     """The user's trouble with a plain epsilon: it has to follow n and the scale of the scores."""
-    rank = partial(smooth.soft_rank, temperature=10.0)
+    rank = partial(RANK, temperature=10.0)
     x = draw((3, 16))
     np.testing.assert_allclose(rank(1e3 * x + 5), rank(x), atol=2e-3)
-    np.testing.assert_allclose(
-        smooth.soft_sort(100 * x), 100 * smooth.soft_sort(x), rtol=1e-4, atol=1e-2
-    )
+    np.testing.assert_allclose(SORT(100 * x), 100 * SORT(x), rtol=1e-4, atol=1e-2)
     errors = []
-    for n in (64, 1024):
+    for n in (64, 256):
         quantiles = stats.norm.ppf((np.arange(n) + 0.5) / n).astype(np.float32)
         errors.append(np.abs(jax.jit(rank)(quantiles) - np.arange(1, n + 1)).mean() / n)
     assert min(errors) > 0.01
@@ -139,9 +141,9 @@ def test_sums_and_order():
 def test_gradients(x64):
     x = draw((2, 7)).astype(np.float64)
     where = np.arange(7) != 2
-    for f in ALL:
-        together = jax.jit(lambda x, t, f=f: f(x, temperature=t, where=where))
-        check_grads(together, (x, 0.8), order=2, modes=["fwd", "rev"], atol=1e-5, rtol=1e-5)
+    together = jax.jit(lambda x, t: [f(x, temperature=t, where=where) for f in ALL])
+    check_grads(together, (x, 0.8), order=1, modes=["fwd"], atol=1e-5, rtol=1e-5)
+    check_grads(together, (x, 0.8), order=2, modes=["rev"], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("f", ALL)
@@ -156,13 +158,28 @@ def test_gradients_are_finite_at_nasty_points(f, row):
 
 def test_ties_have_equal_ranks_and_gradients():
     x = jnp.array([2.0, 1.0, 2.0, 2.0, 5.0])
-    for f in (smooth.soft_rank, smooth.pairwise_rank):
+    for f in (RANK, PAIRWISE):
         rank = f(x, temperature=0.02)
         np.testing.assert_allclose(rank, [3, 1, 3, 3, 5], rtol=1e-5)
         slope = jax.grad(lambda x, f=f: f(x, temperature=0.02)[0])(x)
         np.testing.assert_allclose(slope[2], slope[3], rtol=1e-4)
-    np.testing.assert_allclose(smooth.soft_rank(jnp.zeros(3)), 2.0)
-    np.testing.assert_array_equal(smooth.soft_sort(jnp.full(3, 0.1)), jnp.full(3, 0.1))
+    np.testing.assert_allclose(RANK(jnp.zeros(3)), 2.0)
+    np.testing.assert_array_equal(SORT(jnp.full(3, 0.1)), jnp.full(3, 0.1))
+
+
+def test_gradient_of_equal_scores_is_not_that_of_their_rounding():
+    """The mean of three times 0.1 is not 0.1 in f32."""
+    slope = jax.jacobian(RANK)(jnp.full(3, 0.1))
+    assert np.abs(slope).max() <= 3
+
+
+def test_tiny_scores_and_no_rows():
+    x = draw((2, 8))
+    np.testing.assert_allclose(RANK(x * np.float32(1e-25)), RANK(x), rtol=1e-4)
+    np.testing.assert_allclose(SORT(x * np.float32(1e-25)) * 1e25, SORT(x), rtol=1e-4, atol=1e-5)
+    for f in PROJECTIONS:
+        assert f(x[:0]).shape == (0, 8)
+        assert jax.grad(lambda x, f=f: f(x).sum())(x[:0]).shape == (0, 8)
 
 
 @pytest.mark.parametrize("f", ALL)
@@ -172,9 +189,9 @@ def test_masked_scores(f):
     spoiled = np.where(where, x, np.nan)
     kept, masked = f(x[:, where]), f(spoiled, where=where)
     np.testing.assert_allclose(f(np.where(where, x, -np.inf)), masked, rtol=1e-6)
-    if f is smooth.soft_sort:
+    if f is SORT:
         rest, masked = masked[:, 5:], masked[:, :5]
-    elif f is smooth.soft_permutation:
+    elif f is PERMUTATION:
         rest = np.concatenate([masked[:, 5:].ravel(), masked[:, :, ~where].ravel()])
         masked = masked[:, :5][:, :, where]
     else:
@@ -197,6 +214,6 @@ def test_axis(f):
 
 @pytest.mark.parametrize("f", PROJECTIONS)
 def test_half_precision(f):
-    x = jnp.asarray(draw((2, 300), 3.0), jnp.float16)
+    x = jnp.asarray(draw((2, 100), 3.0), jnp.float16)
     wide = f(x.astype(jnp.float32))
     np.testing.assert_allclose(f(x), wide, rtol=2e-3, atol=1e-3)

@@ -85,13 +85,14 @@ def test_every_scale_of_scores(f, k):
     assert np.abs(slope[:6]).max() > 1e-3
 
 
-@pytest.mark.parametrize("f", BOTH)
-def test_implicit_gradient_equals_finite_differences(f, x64):
+def test_implicit_gradient_equals_finite_differences(x64):
     x = draw((2, 9)).astype(np.float64)
     where = np.arange(9) != 4
-    for k in (1, 4, 7):
-        together = jax.jit(lambda x, t, k=k: f(x, k, temperature=t, where=where))
-        check_grads(together, (x, 0.6), order=2, modes=["fwd", "rev"], atol=1e-5, rtol=1e-5)
+    for order, mode, ks in ((1, "fwd", (1, 7)), (2, "rev", (4,))):
+        together = jax.jit(
+            lambda x, t, ks=ks: [f(x, k, temperature=t, where=where) for f in BOTH for k in ks]
+        )
+        check_grads(together, (x, 0.6), order, modes=[mode], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("f", BOTH)
