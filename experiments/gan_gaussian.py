@@ -1,6 +1,6 @@
 """f-GAN on one line: every divergence's best Gaussian for a mixture of two, found by its game.
 
-Nowozin et al. 2016, section 4.1 (f-GAN, arXiv 1606.00709). The data are .33 N(-1, .0625) +
+Nowozin et al. 2016 (f-GAN, arXiv 1606.00709). The data are .33 N(-1, .0625) +
 .67 N(2, 2), the generator is mu + sigma z, the critic an MLP; both players move at once. The
 divergence decides what one Gaussian makes of two modes, and the answer is known: the minimum of
 D_f by quadrature. Reported are the relative errors of mu and sigma (averaged over the last tenth of
@@ -13,7 +13,7 @@ the training) and the critic's bound, as a share of the exact divergence.
     kl                         0.001          0.002          0.999
     reverse_kl                 0.001          0.003          0.998
     jensen_shannon             0.000          0.001          0.999
-    weighted_jensen_shannon    0.001          0.001          0.998   pi = 0.3
+    weighted_jensen_shannon    0.001          0.001          0.999   pi = 0.3
     gan                        0.000          0.001          1.000
     jeffreys                   0.004          0.010          0.995
     chi_square_over_q          0.004          0.009          0.996

@@ -34,7 +34,7 @@ class CriticTerms(NamedTuple):
 def f_gan_critic_loss(divergence: FDivergence, v_real, v_fake) -> CriticTerms:
     """-g_f(v) at real and f*(g_f(v)) at fake examples; the minimum of their sum is -D_f(P || Q).
 
-    Nowozin et al. 2016, equations 6 and 7 (f-GAN, arXiv 1606.00709): the negative of
+    Nowozin et al. 2016, equation 6 (f-GAN, arXiv 1606.00709): the negative of
     `variational_bound`. The best critic has g_f(v) = f'(p / q).
 
     Args:
@@ -66,7 +66,7 @@ def f_gan_generator_loss(divergence: FDivergence, v_fake):
 
 
 def f_gan_heuristic_generator_loss(divergence: FDivergence, v_fake):
-    """-g_f(v): fakes are to be scored as real (arXiv 1606.00709, section 3.2).
+    """-g_f(v): fakes are to be scored as real (arXiv 1606.00709).
 
     The fixed point is that of the true loss, the way there another. Since every g_f here
     increases, so does what the generator wants with v; with activations that decrease, as in
