@@ -168,11 +168,11 @@ BAD = {
     r"qp_critic_loss: distance \(2, 1\); expected the scores' shape": lambda: losses.qp_critic_loss(
         SCORES, SCORES, jnp.ones((2, 1))
     ),
-    r"qp_critic_loss: slope 0; expected a number > 0": lambda: losses.qp_critic_loss(
+    r"qp_critic_loss: slope 0; expected a finite number > 0": lambda: losses.qp_critic_loss(
         SCORES, SCORES, SCORES, 0
     ),
-    r"qp_critic_loss: distance .*-1.*; expected a number >= 0": lambda: losses.qp_critic_loss(
-        SCORES, SCORES, np.array([1.0, -1.0])
+    r"qp_critic_loss: distance .*-1.*; expected a finite number >= 0": lambda: (
+        losses.qp_critic_loss(SCORES, SCORES, np.array([1.0, -1.0]))
     ),
     r"mean_absolute_distance: x \(2,\), y \(2, 1\)": lambda: losses.mean_absolute_distance(
         SCORES, jnp.ones((2, 1))
