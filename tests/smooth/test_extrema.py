@@ -180,3 +180,10 @@ def test_gradient_of_smooth_maximum(x64):
     check_grads(f, (x, y), order=2, atol=1e-6, rtol=1e-6)
     np.testing.assert_allclose(jax.grad(f)(1.0, 1.0), 0.5)
     np.testing.assert_allclose(jax.grad(jax.grad(f))(1.0, 1.0), 1.0)  # 1 / (2 tau)
+
+
+def test_only_minus_infinity_is_masked_however_low_a_score_is():
+    low = jnp.array([-3e38, -jnp.inf])
+    np.testing.assert_allclose(smooth.soft_one_hot(low), [1, 0])
+    np.testing.assert_allclose(smooth.smooth_max(low), -3e38, rtol=1e-6)
+    assert smooth.smooth_max(low[1:]) == -jnp.inf
