@@ -14,6 +14,7 @@ import pathlib
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -126,6 +127,18 @@ def table(rows: list[dict[str, Any]]) -> None:
         print(f"\n{case}")
         for line in cells:
             print("  " + "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip())
+
+
+def run(cases: Mapping[str, Callable[[], list[dict[str, Any]]]], names: list[str]) -> None:
+    """Runs the named cases, or all, and prints their rows as a table; compiles everything anew."""
+    unknown = set(names) - set(cases)
+    if unknown:
+        sys.exit(f"error: {', '.join(sorted(unknown))}: expected some of {', '.join(cases)}")
+    jax.config.update("jax_enable_compilation_cache", False)
+    rows = [environment()]
+    for name in names or cases:
+        rows += cases[name]()
+    table(rows)
 
 
 def _cell(value) -> str:

@@ -49,6 +49,7 @@ alive for the table. PyTorch's fused loops are faster than any of these; why was
 import statistics
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -214,16 +215,5 @@ def measure(case: str, rounds: int = 15) -> list[dict]:
     ]
 
 
-def main(names: list[str]) -> None:
-    """Runs the named cases, or all."""
-    unknown = set(names) - set(CASES)
-    if unknown:
-        sys.exit(f"error: {', '.join(sorted(unknown))}: expected some of {', '.join(CASES)}")
-    rows = [lib.environment()]
-    for name in names or CASES:
-        rows += measure(name)
-    lib.table(rows)
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    lib.run({name: partial(measure, name) for name in CASES}, sys.argv[1:])

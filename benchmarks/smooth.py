@@ -155,17 +155,5 @@ def compile_case() -> list[dict]:
 CASES = {"top_k": top_k_case, "sort": sort_case, "compile": compile_case}
 
 
-def main(names: list[str]) -> None:
-    """Runs the named cases, or all."""
-    unknown = set(names) - set(CASES)
-    if unknown:
-        sys.exit(f"error: {', '.join(sorted(unknown))}: expected some of {', '.join(CASES)}")
-    jax.config.update("jax_enable_compilation_cache", False)
-    rows = [lib.environment()]
-    for name in names or CASES:
-        rows += CASES[name]()
-    lib.table(rows)
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    lib.run(CASES, sys.argv[1:])

@@ -52,4 +52,4 @@ def test_every_case_runs_and_moves(case):
 
 def test_unknown_case():
     with pytest.raises(SystemExit, match="wheel: expected some of tiger"):
-        bench.main(["wheel"])
+        bench.lib.run(bench.CASES, ["wheel"])
