@@ -5,6 +5,7 @@ loss += 1e-2 * soft_orthogonality(w)
 sigma, v = srip(w, v)                                    # v = srip_vector(key, w) at first
 loss += self_orthogonality(sign_correlations(y), l1=1.0, l2=1.0)
 x = interpolate(key, real, fake)
+normalized, u = spectral_normalize(params, u)            # u = spectral_vectors(key, params)
 loss += 10 * jnp.mean(one_centered_gradient_penalty(lambda x: net.apply(params, x), x))
 """
 
@@ -37,6 +38,7 @@ from jaxgen.regularizers.self_orthogonality import (
     self_orthogonality,
     sign_correlations,
 )
+from jaxgen.regularizers.spectral import spectral_normalize, spectral_vectors
 
 __all__ = [
     "arcsine_correlations",
@@ -56,6 +58,8 @@ __all__ = [
     "self_orthogonality",
     "sign_correlations",
     "soft_orthogonality",
+    "spectral_normalize",
+    "spectral_vectors",
     "srip",
     "srip_vector",
     "unit_columns",
