@@ -7,11 +7,10 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from experiments.lib.config import RunConfig
-from experiments.lib.data import Images, load_images
+from experiments.lib.data import Images, held_out, load_images
 from experiments.lib.method import Method
 from jaxgen.models import MLP
 
@@ -38,28 +37,7 @@ class ClassifierConfig(RunConfig):
           UserError: the data is not there or not whole.
         """
         data = load_images(self.data, self.data_dir)
-        if not self.held_out:
-            return data
-        cut = len(data.train) * 4 // 5
-        parts = Part(data.train, 0, cut), Part(data.train, cut, len(data.train))
-        return data._replace(train=parts[0], test=parts[1])
-
-
-@dataclass(frozen=True)
-class Part:
-    """Examples first ... last - 1 of a split."""
-
-    split: Any
-    first: int
-    last: int
-
-    def __len__(self) -> int:
-        """Number of examples."""
-        return self.last - self.first
-
-    def __getitem__(self, index):
-        """One example, or a batch."""
-        return self.split[self.first + np.asarray(index)]
+        return held_out(data) if self.held_out else data
 
 
 class State(NamedTuple):

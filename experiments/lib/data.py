@@ -69,6 +69,30 @@ def load_images(name: str, data_dir: str = "") -> Images:
     return load_prepared(name, pathlib.Path(data_dir))
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Examples first ... last - 1 of a split."""
+
+    split: Any
+    first: int
+    last: int
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return self.last - self.first
+
+    def __getitem__(self, index):
+        """One example, or a batch."""
+        return self.split[self.first + np.asarray(index)]
+
+
+def held_out(data: Images) -> Images:
+    """The first four fifths of the training images, and the rest to test on: to choose knobs by."""
+    cut = len(data.train) * 4 // 5
+    parts = _Part(data.train, 0, cut), _Part(data.train, cut, len(data.train))
+    return data._replace(train=parts[0], test=parts[1])
+
+
 def batches(
     source, batch_size: int, seed: int, start: int = 0, processes: tuple[int, int] = (0, 1)
 ) -> Iterator[dict[str, np.ndarray]]:

@@ -1,8 +1,11 @@
 """What a run tells: metrics.jsonl, TensorBoard, and the bar or the lines on the terminal."""
 
+import collections
+import itertools
 import json
 import math
 import pathlib
+import statistics
 import sys
 import time
 
@@ -30,6 +33,7 @@ class Logs:
           steps: all steps of the run.
         """
         self._active = jax.process_index() == 0
+        self._times: collections.deque = collections.deque(maxlen=1000)
         if not self._active:
             return
         import tensorboardX  # noqa: PLC0415  imports slowly, and errors should show at once
@@ -46,8 +50,14 @@ class Logs:
 
     def advance(self) -> None:
         """Moves the bar on by one step."""
+        self._times.append(time.monotonic())
         if self._active:
             self._bar.update()
+
+    def step_seconds(self) -> float | None:
+        """Median time between two of the last 1000 steps, or None."""
+        gaps = [b - a for a, b in itertools.pairwise(self._times)]
+        return float(f"{statistics.median(gaps):.3g}") if gaps else None
 
     def write(self, group: str, step: int, metrics: dict[str, float]) -> None:
         """Logs the numbers of one step.

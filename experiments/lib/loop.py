@@ -24,7 +24,7 @@ from experiments.lib.data import Images, batches, first_batch, test_batches
 from experiments.lib.errors import DivergedError, UserError
 from experiments.lib.logs import Logs
 from experiments.lib.pictures import save_png
-from experiments.lib.programs import Programs, compile_method, picture_key
+from experiments.lib.programs import Programs, compile_method, judge_keys, picture_key
 
 _IN_FLIGHT = 2  # steps, and batches, that the devices have ahead of them
 _PICTURED = 64  # test examples that `pictures` gets, whatever the batch size
@@ -36,11 +36,13 @@ def train(
     *,
     init: Callable,
     step: Callable,
-    evaluate: Callable,
     data: Images,
+    evaluate: Callable | None = None,
+    judge: Callable | None = None,
     pictures: Callable | None = None,
     report: Callable | None = None,
     init_batch: int = 0,
+    batches_per_step: int = 1,
 ) -> dict:
     """Trains a method, or continues to; the result does not depend on how often it was stopped.
 
@@ -52,16 +54,20 @@ def train(
       config: its knobs.
       init: (key, batch) -> state, a pytree of arrays; an infinite number in it is a fault.
       step: (state, batch, key) -> (state, {name: scalar}); compiled, consumes the state.
-      evaluate: (state, batch, key) -> {name: [B]}; averaged over the test split.
       data: the images.
+      evaluate: (state, batch, key) -> {name: [B]}; averaged over the test split.
+      judge: (state, key) -> {name: number}; for what is no mean over the test split, such as a
+        Frechet distance. Plain Python around jitted functions, on one device; called for each seed.
       pictures: (state, batch, key) -> {name: [H, W, C] in [0, 1]}; gets the first 64 test images.
       report: {name: mean over the test split} -> {name: number}, for what is no mean itself, such
         as F1 from the shares of hits and misses; None: the means.
       init_batch: examples in the batch that `init` gets; 0: as in a step.
+      batches_per_step: how often --batch-size goes into the batch of one step.
 
     Returns:
       The summary, as in summary.json; "metrics" has the means over the test split and, with
-      several seeds, their mean over the seeds as NAME and standard deviation as NAME_std.
+      several seeds, their mean over the seeds as NAME and standard deviation as NAME_std;
+      "step_seconds" is the median time between two steps (null for a single one).
 
     Raises:
       UserError: the folder, a flag or a checkpoint does not fit; nothing is overwritten.
@@ -74,6 +80,7 @@ def train(
         _report(folder, finished, "finished before")
         return finished
     mesh = devices.make_mesh()
+    per_step = config.batch_size * batches_per_step
     devices.check_batch(mesh, "--batch-size", config.batch_size)
     devices.check_batch(mesh, "--init-batch", init_batch)
     multihost_utils.sync_global_devices("every process has seen the folder as it was")
@@ -81,7 +88,9 @@ def train(
         workdir.write_json(folder / "config.json", workdir.settings(name, config))
     programs = compile_method(config, mesh, init, step, evaluate)
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
-        start, state, before = _begin(config, mesh, programs, checkpoints, data, init_batch)
+        first = first_batch(data.train, init_batch or per_step, config.seed, _processes())
+        first = devices.global_batch(mesh, first)
+        start, state, before = _begin(config, mesh, programs, checkpoints, first)
         if jax.process_index() == 0 and start:  # with the steps that it now has
             workdir.write_json(folder / "config.json", workdir.settings(name, config))
         began = time.monotonic() - before
@@ -89,14 +98,18 @@ def train(
         def test(state, done):
             if pictures and jax.process_index() == 0:
                 _draw(folder / "pictures", config, pictures, state, data.test, done)
-            return _test(config, mesh, programs, state, data.test, report)
+            means = _test(config, mesh, programs, state, data.test) if evaluate else {}
+            judged = _judge(config, judge, state) if judge else {}
+            return _over_seeds({**(report(means) if report else means), **judged})
 
         def save(state, done):
             checkpoints.save(done, state, time.monotonic() - began)
 
+        stream = batches(data.train, per_step, config.seed, start, _processes())
+        stream = ahead(devices.global_batch(mesh, batch) for batch in stream)
         with contextlib.closing(Logs(folder, start, config.steps)) as logs:
             try:
-                metrics = _steps(config, mesh, programs, data, start, state, logs, test, save)
+                metrics = _steps(config, programs, stream, start, state, logs, test, save)
             except DivergedError as error:
                 kept = checkpoints.latest() or "no step yet"
                 raise DivergedError(f"{error}; the last good checkpoint: {kept}") from None
@@ -104,17 +117,15 @@ def train(
     if metrics is None:
         _say(f"stopped; the same command continues this run in {folder}")
         sys.exit(0)
-    summary = _summary(name, config, metrics, time.monotonic() - began)
+    summary = _summary(name, config, metrics, time.monotonic() - began, logs.step_seconds())
     if jax.process_index() == 0:
         workdir.write_json(folder / "summary.json", summary)
     _report(folder, summary, "finished")
     return summary
 
 
-def _begin(config, mesh, programs, checkpoints, data, init_batch):
+def _begin(config, mesh, programs, checkpoints, batch):
     """(steps done, state, seconds trained) of the newest checkpoint, or of a new state."""
-    size = init_batch or config.batch_size
-    batch = devices.global_batch(mesh, first_batch(data.train, size, config.seed, _processes()))
     whole = devices.replicated(mesh)
     like = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole),
@@ -131,10 +142,8 @@ def _begin(config, mesh, programs, checkpoints, data, init_batch):
     return restored
 
 
-def _steps(config, mesh, programs, data, start, state, logs, test, save):
+def _steps(config, programs, stream, start, state, logs, test, save):
     """Trains; returns the last test metrics, or None where it was asked to stop."""
-    stream = batches(data.train, config.batch_size, config.seed, start, _processes())
-    stream = ahead(devices.global_batch(mesh, batch) for batch in stream)
     under_way: collections.deque = collections.deque()
     tested = None
     with _stop_requests() as stop_requested:
@@ -175,8 +184,8 @@ def _settle(under_way, config: RunConfig, logs: Logs, remaining: int) -> None:
             logs.write("train", done, _over_seeds(metrics))
 
 
-def _test(config, mesh, programs: Programs, state, split, report) -> dict[str, float]:
-    """Means over the test split, and what is made of them."""
+def _test(config, mesh, programs: Programs, state, split) -> dict[str, np.ndarray]:
+    """Means over the test split."""
     stream = test_batches(split, config.batch_size, _processes())
     stream = ahead(devices.global_batch(mesh, batch) for batch in stream)
     sums = ahead(programs.measure(state, batch, np.uint32(i)) for i, batch in enumerate(stream))
@@ -184,8 +193,21 @@ def _test(config, mesh, programs: Programs, state, split, report) -> dict[str, f
     for part in sums:
         for name, value in jax.device_get(part).items():
             total[name] = total[name] + np.float64(value)
-    means = {name: value / len(split) for name, value in total.items()}
-    return _over_seeds(report(means) if report else means)
+    return {name: value / len(split) for name, value in total.items()}
+
+
+def _judge(config: RunConfig, judge, state) -> dict[str, np.ndarray]:
+    """Every process judges its own copy: what they find is the same."""
+    found = [judge(_of_seed(config, state, i), key) for i, key in enumerate(judge_keys(config))]
+    if config.seeds == 1:
+        return found[0]
+    return {name: np.array([numbers[name] for numbers in found]) for name in found[0]}
+
+
+def _of_seed(config: RunConfig, state, index: int):
+    """The state of one seed, on the first device of this process."""
+    state = jax.tree.map(lambda x: x.addressable_data(0), state)
+    return jax.tree.map(lambda x: x[index], state) if config.seeds > 1 else state
 
 
 def _over_seeds(metrics: dict) -> dict[str, float]:
@@ -200,9 +222,7 @@ def _over_seeds(metrics: dict) -> dict[str, float]:
 
 def _draw(folder: pathlib.Path, config: RunConfig, pictures, state, split, done: int) -> None:
     """Pictures of the first seed, drawn by this process alone on its first device."""
-    state = jax.tree.map(lambda x: x.addressable_data(0), state)
-    if config.seeds > 1:
-        state = jax.tree.map(lambda x: x[0], state)
+    state = _of_seed(config, state, 0)
     batch = jax.tree.map(jnp.asarray, split[np.arange(_PICTURED) % len(split)])
     for stem, image in pictures(state, batch, picture_key(config)).items():
         save_png(folder / f"{stem}-{done:07d}.png", image)
@@ -246,7 +266,7 @@ def _stop_requests() -> Iterator[Callable[[int], bool]]:
             signal.signal(number, handler)
 
 
-def _summary(name: str, config: RunConfig, metrics: dict, seconds: float) -> dict:
+def _summary(name: str, config: RunConfig, metrics: dict, seconds: float, pace) -> dict:
     packages = ("jaxgen", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
     versions = {package: importlib.metadata.version(package) for package in packages}
     return {
@@ -254,6 +274,7 @@ def _summary(name: str, config: RunConfig, metrics: dict, seconds: float) -> dic
         "metrics": {n: value if np.isfinite(value) else None for n, value in metrics.items()},
         "steps": config.steps,
         "seconds": round(seconds, 1),
+        "step_seconds": pace,
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "versions": {"python": platform.python_version(), **versions},
     }

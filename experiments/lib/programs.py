@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from experiments.lib import devices
 from experiments.lib.config import RunConfig
 
-_INIT, _STEP, _TEST, _PICTURES = range(4)
+_INIT, _STEP, _TEST, _PICTURES, _JUDGE = range(5)
 
 
 class Programs(NamedTuple):
@@ -33,7 +33,7 @@ def compile_method(config: RunConfig, mesh: Mesh, init, step, evaluate) -> Progr
         batch inside the method is the mean over the global batch.
       init: (key, batch) -> state.
       step: (state, batch, key) -> (state, {name: scalar}).
-      evaluate: (state, batch, key) -> {name: [B]}.
+      evaluate: (state, batch, key) -> {name: [B]}, or None for an empty dict.
 
     Raises:
       TypeError: at the first call, if `step` does not return a state like the one it was given.
@@ -56,7 +56,7 @@ def compile_method(config: RunConfig, mesh: Mesh, init, step, evaluate) -> Progr
     def measure(seed, state, batch, number):
         batch = dict(batch)
         valid = batch.pop("valid")
-        values = evaluate(state, batch, _key(seed, _TEST, number))
+        values = evaluate(state, batch, _key(seed, _TEST, number)) if evaluate else {}
         return {name: _masked_sum(name, value, valid) for name, value in values.items()}
 
     whole, split = devices.replicated(mesh), devices.split(mesh)
@@ -79,6 +79,11 @@ def compile_method(config: RunConfig, mesh: Mesh, init, step, evaluate) -> Progr
 def picture_key(config: RunConfig) -> jax.Array:
     """The key of the pictures: the same at every step, so that pictures can be compared."""
     return _key(config.seed, _PICTURES)
+
+
+def judge_keys(config: RunConfig) -> list[jax.Array]:
+    """The key of each seed's judgement: the same at every step, as that of the pictures."""
+    return [_key(config.seed + i, _JUDGE) for i in range(config.seeds)]
 
 
 def _over_seeds(config: RunConfig, function, axes: tuple[int | None, ...]):

@@ -17,14 +17,15 @@ def spectral_vectors(key, params):
       A pytree like params: [O] in at least f32 for a kernel [..., O] of two or more axes; for
       anything else [0], which says that it is left alone.
     """
-    leaves, tree = jax.tree.flatten(params)
+    leaves = jax.tree.leaves(params)
 
     def start(key, w):
         size = w.shape[-1] if w.ndim >= 2 else 0
         return _unit(jax.random.normal(key, (size,), jnp.promote_types(w.dtype, jnp.float32)))
 
     keys = jax.random.split(key, len(leaves))
-    return tree.unflatten([start(k, w) for k, w in zip(keys, leaves, strict=True)])
+    starts = [start(k, w) for k, w in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(jax.tree.structure(params), starts)
 
 
 def spectral_normalize(params, vectors, iterations: int = 1):
@@ -68,10 +69,8 @@ def spectral_normalize(params, vectors, iterations: int = 1):
         scale = jnp.where(sigma > 0, 1 / jnp.where(sigma > 0, sigma, 1), 1)
         return (w * scale).astype(w.dtype), u
 
-    leaves, tree = jax.tree.flatten(params)
-    starts = tree.flatten_up_to(jax.lax.stop_gradient(vectors))
-    done = [normalize(w, u) for w, u in zip(leaves, starts, strict=True)]
-    return tree.unflatten([w for w, _ in done]), tree.unflatten([u for _, u in done])
+    pairs = jax.tree.map(normalize, params, jax.lax.stop_gradient(vectors))
+    return jax.tree.transpose(jax.tree.structure(params), jax.tree.structure((0, 0)), pairs)
 
 
 def _unit(x):

@@ -1,0 +1,170 @@
+"""GANs of images: any loss with any gradient penalty, DCGAN or residual networks, judged alike.
+
+(docstring to come) arXiv
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.lib import features, judge
+from experiments.lib.adversarial import Game, Turn, begin, play, sample, scores
+from experiments.lib.config import launch
+from experiments.lib.data import Images, held_out, load_images
+from experiments.lib.games import GanConfig
+from experiments.lib.loop import train
+from experiments.lib.pictures import figure, grid
+
+
+@dataclass(frozen=True)
+class Config(GanConfig):
+    """The knobs of the data."""
+
+    data: Literal["digits", "mnist", "fashion_mnist", "cifar10_jpeg", "anime_faces"] = "digits"
+    """Data set."""
+    conditional: bool = False
+    """Tell both players the class."""
+    held_out: bool = False
+    """Judge by the last fifth of the training images, kept out of training: to choose knobs by."""
+    extractor_dir: str = "runs/extractors"
+    """Folder that keeps the classifier by whose features the samples are judged."""
+
+    LEAST: ClassVar = GanConfig.LEAST
+
+
+SMOKE = Config(
+    steps=4, batch_size=16, width=4, noise=4, critic_updates=2, eval_every=2, log_every=1
+)
+CLASSES = 10
+BLOCK = 1000  # images that are generated at once
+
+
+def main(config: Config) -> dict:
+    """Train, judge the samples, draw pictures and return the summary."""
+    data = load_images(config.data, config.data_dir)
+    data = held_out(data) if config.held_out else data
+    game = config.game(data.shape)
+
+    def turn(batch) -> Turn:
+        def deal(x):
+            # The examples stay the outer axis: so they remain split over the devices.
+            return x.reshape(config.batch_size, -1, *x.shape[1:]).swapaxes(0, 1)
+
+        classes = jax.nn.one_hot(batch["label"], CLASSES) if config.conditional else None
+        images = features.signed_pixels(batch["image"], data.levels)
+        return jax.tree.map(deal, Turn(images, classes))
+
+    def init(key, batch):
+        return begin(game, key, *jax.tree.map(lambda x: x[0], turn(batch)))
+
+    def step(players, batch, key):
+        return play(game, players, turn(batch), key)
+
+    @jax.jit
+    def generate(variables, z):
+        classes = jax.nn.one_hot(jnp.arange(len(z)) % CLASSES, CLASSES)
+        return sample(game, variables, z, classes if config.conditional else None)
+
+    return train(
+        "gan",
+        config,
+        init=init,
+        step=step,
+        judge=judgement(config, game, data, generate),
+        pictures=pictures(config, game, data, generate),
+        data=data,
+        batches_per_step=config.critic_updates + 1,
+    )
+
+
+def judgement(config: Config, game: Game, data: Images, generate):
+    """The judge of the running average, and of the generator as it is: as many samples as reals."""
+    count = len(data.test)
+    block = min(BLOCK, count)
+
+    def samples(variables, key):
+        keys = jax.random.split(key, -(-count // block))
+        parts = [generate(variables, game.noise(k, block)) for k in keys]
+        return np.concatenate(jax.device_get(parts))[:count]
+
+    if "label" not in data.test[np.arange(1)]:
+        few = data.test[np.arange(min(BLOCK, count))]["image"]
+        real_pixels = features.signed_pixels(few, data.levels)
+
+        def by_pixels(players, key):
+            sample_key, key = jax.random.split(key)
+            return judge.judge_pixels(real_pixels, samples(players.average, sample_key), key)
+
+        return by_pixels
+
+    extractor = features.extractor(data, config.extractor_dir)
+    real = judge.reference(data.test, data.levels, extractor, config.extractor_dir)
+    floor = judge.floor(data, real, extractor, config.extractor_dir)
+
+    def by_features(players, key):
+        sample_key, key = jax.random.split(key)
+        raw = extractor.features(samples(players.generator, sample_key))
+        found = judge.judge(real, extractor.features(samples(players.average, sample_key)), key)
+        return {
+            **found,
+            "cfid_of_last": judge.judge(real, raw, key)["cfid"],
+            "cfid_of_real": floor["cfid"],
+            "kid_of_real": floor["kid"],
+        }
+
+    return by_features
+
+
+def pictures(config: Config, game: Game, data: Images, generate):
+    """Samples of one noise, ways from noise to noise, and the critic's scores."""
+
+    @jax.jit
+    def score(players, x, classes):
+        return scores(game, players, x, classes if config.conditional else None)
+
+    def draw(players, batch, key):
+        # Class i of ten in column i, where there are classes.
+        noise = game.noise(key, 2 * CLASSES**2).reshape(2, CLASSES**2, -1)
+        samples = generate(players.average, noise[0])
+        classes = jax.nn.one_hot(jnp.arange(len(samples)) % CLASSES, CLASSES)
+        real = features.signed_pixels(batch["image"], data.levels)
+        real_classes = jax.nn.one_hot(batch.get("label", jnp.zeros(len(real))), CLASSES)
+
+        def judged(x, classes):
+            whole = len(x) // config.pack * config.pack
+            return score(players, x[:whole], classes[:whole])
+
+        by_kind = {"test images": judged(real, real_classes), "samples": judged(samples, classes)}
+        return {
+            "samples": _sheet(samples),
+            "interpolation": _sheet(generate(players.average, _ways(*noise))),
+            "scores": figure(lambda sheet: _histograms(sheet, by_kind)),
+        }
+
+    return draw
+
+
+def _histograms(sheet, by_kind) -> None:
+    axis = sheet.subplots()
+    for name, values in by_kind.items():
+        axis.hist(np.asarray(values), bins=30, alpha=0.6, label=name)
+    axis.set_xlabel("score of the critic; the higher, the more real")
+    axis.legend()
+
+
+def _sheet(images):
+    return grid((jax.device_get(images) + 1) / 2, columns=CLASSES)
+
+
+def _ways(starts, ends):
+    """From one noise to another, a column each, over the sphere that noise of its size lies on."""
+    angle = jnp.repeat(jnp.linspace(0, jnp.pi / 2, CLASSES), CLASSES)[:, None]
+    start, end = (jnp.tile(z[:CLASSES], (CLASSES, 1)) for z in (starts, ends))
+    return jnp.cos(angle) * start + jnp.sin(angle) * end
+
+
+if __name__ == "__main__":
+    launch(main, Config)
