@@ -21,7 +21,9 @@ def spectral_vectors(key, params):
 
     def start(key, w):
         size = w.shape[-1] if w.ndim >= 2 else 0
-        return _unit(jax.random.normal(key, (size,), jnp.promote_types(w.dtype, jnp.float32)))
+        # Drawn in f32 whatever w is: the same key gives the same vectors.
+        start = jax.random.normal(key, (size,), jnp.float32)
+        return _unit(start.astype(jnp.promote_types(w.dtype, jnp.float32)))
 
     keys = jax.random.split(key, len(leaves))
     starts = [start(k, w) for k, w in zip(keys, leaves, strict=True)]

@@ -51,6 +51,14 @@ CASES = {
     ),
     "sign_correlations": (r.sign_correlations, lambda rng: (0.1 * rng.standard_normal((5, 3)),)),
     "soft_orthogonality": (r.soft_orthogonality, matrix),
+    "spectral_normalize": (
+        lambda w, u: r.spectral_normalize({"w": w}, {"w": u}),
+        lambda rng: (*matrix(rng), rng.standard_normal(3)),
+    ),
+    "spectral_vectors": (
+        lambda seed, w: r.spectral_vectors(jax.random.key(seed), w),
+        lambda rng: (rng.integers(9), *matrix(rng)),
+    ),
     "srip": (r.srip, lambda rng: (*matrix(rng), rng.standard_normal(3))),
     "srip_vector": (
         lambda seed, w: r.srip_vector(jax.random.key(seed), w),
