@@ -1,0 +1,308 @@
+"""Features of images, to judge generators by: a small classifier, trained once and kept."""
+
+import functools
+import hashlib
+import io
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.experimental import multihost_utils
+
+from experiments.lib.classification import classifier
+from experiments.lib.data import Images, batches, first_batch, test_batches
+from experiments.lib.errors import UserError
+from experiments.lib.workdir import write_atomic
+from jaxgen.models import Conv
+
+FEATURES = 64
+_BLOCK = 512  # images that the program sees at once
+_BATCH, _RATE, _SEED = 128, 3e-3, 0
+_FORM = 1  # raise it where the code below changes what comes out
+_SCALED_ON = 10_000  # training images
+_TIMED = 10  # steps by which the time of all is foretold
+_SLACK = 1e-3  # images may leave [-1, 1] by rounding
+
+
+class Extractor(NamedTuple):
+    """A trained classifier of images in [-1, 1]; numpy arrays come out.
+
+    Images [N, H, W, C], N >= 1, are seen in blocks of one size by one compiled program. A
+    ValueError says so where they have another shape, are not finite, or lie outside [-1, 1]:
+    that finds images in [0, 255], but those in [0, 1] lie inside and pass.
+    """
+
+    features: Callable  # images -> f32 [N, 64], see `extractor`
+    classify: Callable  # images -> int32 [N], labels 0 ... K - 1
+    accuracy: float  # share of the test split that is classified rightly
+    digest: str  # of the weights: features of two digests cannot be compared
+
+
+def signed_pixels(image, levels: int):
+    """2 x / (levels - 1) - 1: grey levels 0 ... levels - 1 as f32 in [-1, 1], numpy or JAX."""
+    return image.astype(np.float32) / ((levels - 1) / 2) - 1
+
+
+def extractor(data: Images, folder: str | pathlib.Path) -> Extractor:
+    """The classifier of a data set, trained where the folder does not hold it yet.
+
+    The file's name has a hash of every image and label and of all that training depends on: other
+    data finds other weights. Process 0 trains, on one device; all processes call this, share the
+    folder, and read the same weights.
+
+    Features are the 64 linear functions that a relu and the logits follow. They are centred and
+    divided by one number, so that over training images each has mean 0, and |x|^2 / 64 mean 1: the
+    range in which the three moments that (x . y / 64 + 1)^3 of `kernel_distance` sees weigh alike.
+    The directions keep the weight that the classifier gave them.
+
+    Args:
+      data: images with labels 0 ... K - 1, of 4 x 4 pixels or more.
+      folder: where the weights are kept; not that of a run, and several runs may share it.
+
+    Raises:
+      UserError: no labels, or a folder that cannot be written, or that a process does not see.
+    """
+    folder = pathlib.Path(folder)
+    classes, prints = _survey(data)
+    network, steps = _Classifier(classes), _steps(len(data.train))
+    form = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *data.shape)))
+    training = (_FORM, str(form), data.levels, _BATCH, _RATE, _SEED, steps, _SCALED_ON)
+    path = folder / f"classifier-{data.name}-{digest(str(training), *prints)}.npz"
+    held = kept(path, lambda: _trained(network, data, steps, path))
+    leaves = [held[name] for name in _names(form)]
+    params = jax.tree.unflatten(jax.tree.structure(form), leaves)
+    weights = jax.device_put((params, held["mean"], held["scale"]))
+
+    def features(images):
+        return _in_blocks(network, weights, data.shape, images)[0]
+
+    def classify(images):
+        return _in_blocks(network, weights, data.shape, images)[1]
+
+    return Extractor(features, classify, float(held["accuracy"]), digest(*held.values()))
+
+
+def examples(split, size: int = 4 * _BLOCK) -> Iterator[dict[str, np.ndarray]]:
+    """One pass over a split in order, in batches of at most `size` examples."""
+    for batch in test_batches(split, size):
+        valid = batch.pop("valid")
+        yield {name: column[valid] for name, column in batch.items()}
+
+
+def digest(*parts: str | np.ndarray) -> str:
+    """16 hexadecimal digits of the SHA-256 of texts and arrays; the form of an array counts."""
+    total = hashlib.sha256()
+    for part in parts:
+        form = "text" if isinstance(part, str) else f"{part.dtype}{part.shape}"
+        content = part.encode() if isinstance(part, str) else np.ascontiguousarray(part).tobytes()
+        total.update(form.encode() + hashlib.sha256(content).digest())
+    return total.hexdigest()[:16]
+
+
+def kept(path: pathlib.Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """The arrays of a file; process 0 makes them where there is none, or none that is whole.
+
+    All processes call it with the same path, in a folder that they share.
+
+    Args:
+      path: an .npz file; its name tells all that the content depends on.
+      make: () -> {name: array}.
+
+    Raises:
+      UserError: it cannot be written, or a process does not see it.
+    """
+    if jax.process_index() == 0 and _read(path) is None:
+        if path.exists():
+            print(f"warning: {path} is damaged; it is made again", file=sys.stderr)
+        _check_writable(path.parent)  # before the work, not after it
+        _write(path, {name: np.asarray(array) for name, array in make().items()})
+    multihost_utils.sync_global_devices(f"{path.name} is written")
+    held = _read(path)
+    if held is None:
+        raise UserError(f"{path}: missing or damaged; expected a folder that all processes share")
+    return held
+
+
+def _read(path: pathlib.Path) -> dict[str, np.ndarray] | None:
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+            held = {name: file[name] for name in file.files}
+        whole = str(held.pop("digest")) == digest(*held, *held.values())
+    except Exception:  # a damaged file fails in many ways, and none may stop what can be redone
+        return None
+    return held if whole else None
+
+
+def _write(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+    content = io.BytesIO()
+    proof = {"digest": np.array(digest(*arrays, *arrays.values()))}
+    np.savez(content, allow_pickle=False, **proof, **arrays)
+    own = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two runs may write at once
+    try:
+        write_atomic(own, content.getvalue())
+        own.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _check_writable(folder: pathlib.Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}; expected a folder") from None
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{folder}: no permission to write; expected a writable folder")
+
+
+def _survey(data: Images) -> tuple[int, list[str]]:
+    """Number of classes, and the digests of all batches of both splits."""
+    if not all("label" in split[np.arange(1)] for split in (data.train, data.test)):
+        raise UserError(f"--data {data.name}: has no labels; expected a set to train a classifier")
+    lowest, highest, prints = 0, 0, []
+    for split in (data.train, data.test):
+        for batch in examples(split):
+            lowest = min(lowest, int(batch["label"].min()))
+            highest = max(highest, int(batch["label"].max()))
+            prints.append(digest(batch["image"], batch["label"]))
+    if lowest < 0:
+        raise UserError(f"--data {data.name}: has the label {lowest}; expected labels >= 0")
+    return highest + 1, prints
+
+
+class _Classifier(nn.Module):
+    """[B, H, W, C] in [0, 1] -> logits [B, classes]."""
+
+    classes: int
+
+    def setup(self):
+        """The layers."""
+        self.first, self.second = Conv(32), Conv(64)
+        self.dense, self.logits = nn.Dense(FEATURES), nn.Dense(self.classes)
+
+    def features(self, x):
+        """[B, H, W, C] -> [B, 64]."""
+        if min(x.shape[1:3]) >= 16:
+            # 2 x 2 pixels become channels: a layer at full size is as slow as all that follow.
+            quads = _quads(x).swapaxes(2, 3)
+            x = quads.reshape(*quads.shape[:3], -1)
+        x = self.first(x)
+        x = self.second(nn.relu(jnp.max(_quads(x), axis=(2, 4))))
+        return self.dense(nn.relu(x).reshape(len(x), -1))
+
+    def head(self, features):
+        """[B, 64] -> [B, classes]."""
+        return self.logits(nn.relu(features))
+
+    def __call__(self, x):
+        """[B, H, W, C] -> [B, classes]."""
+        return self.head(self.features(x))
+
+
+def _quads(x):
+    """[B, H, W, C] -> [B, H / 2, 2, W / 2, 2, C]; an odd last row or column is dropped."""
+    b, h, w, c = x.shape
+    return x[:, : h // 2 * 2, : w // 2 * 2].reshape(b, h // 2, 2, w // 2, 2, c)
+
+
+def _steps(length: int) -> int:
+    """Four epochs, and 500 steps at least."""
+    return max(500, -(-4 * length // _BATCH))
+
+
+def _trained(network: nn.Module, data: Images, steps: int, path: pathlib.Path) -> dict:
+    """What the file holds: the weights by name, the mean and scale of the features, accuracy."""
+    params = _train(network, data, steps, path)
+    plain = params, np.zeros(FEATURES, np.float32), np.float32(1)
+    places = np.linspace(0, len(data.train) - 1, min(len(data.train), _SCALED_ON)).astype(int)
+    seen = signed_pixels(data.train[places]["image"], data.levels)
+    raw, _ = _in_blocks(network, plain, data.shape, seen)
+    mean = raw.mean(axis=0)
+    right = [
+        _in_blocks(network, plain, data.shape, signed_pixels(batch["image"], data.levels))[1]
+        == batch["label"]
+        for batch in examples(data.test)
+    ]
+    return {
+        **dict(zip(_names(params), jax.tree.leaves(params), strict=True)),
+        "mean": mean,
+        "scale": np.sqrt(np.mean((raw - mean) ** 2)),
+        "accuracy": np.concatenate(right).mean(),
+    }
+
+
+def _train(network: nn.Module, data: Images, steps: int, path: pathlib.Path):
+    optimizer = optax.adam(optax.cosine_decay_schedule(_RATE, steps))
+    method, key = classifier(network, optimizer, data), jax.random.key(_SEED)
+    state = jax.jit(method.init)(key, first_batch(data.train, _BATCH, _SEED))
+    step = jax.jit(method.step, donate_argnums=0)
+    stream = batches(data.train, _BATCH, _SEED)
+    began = 0.0
+    for done in range(steps):
+        state, _ = step(state, next(stream), key)
+        if done in (0, _TIMED):  # the first step compiles
+            jax.block_until_ready(state)
+            seconds = (time.monotonic() - began) / _TIMED * (steps - done)
+            began = time.monotonic()
+        if done == _TIMED:
+            print(
+                f"training the classifier that judges {data.name}: {steps} steps, about"
+                f" {seconds:.0f} s, once for all runs; kept in {path}",
+                file=sys.stderr,
+            )
+    return state.params
+
+
+def _names(tree) -> list[str]:
+    return [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(tree)]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _look(network: Any, weights, images):
+    """Features and labels of one block; in full f32, so that devices agree."""
+    params, mean, scale = weights
+    with jax.default_matmul_precision("highest"):
+        raw = network.apply(params, (images + 1) / 2, method="features")
+        logits = network.apply(params, raw, method="head")
+    return (raw - mean[None]) / scale, jnp.argmax(logits, axis=-1).astype(jnp.int32)
+
+
+def _in_blocks(network: nn.Module, weights, shape, images) -> tuple[np.ndarray, np.ndarray]:
+    images = checked(images, shape)
+    parts = []
+    for first in range(0, len(images), _BLOCK):
+        block = images[first : first + _BLOCK]
+        filled = np.zeros((_BLOCK, *shape), np.float32)
+        filled[: len(block)] = block
+        parts.append(_look(network, weights, filled))
+    features, labels = (np.concatenate(jax.device_get(x)) for x in zip(*parts, strict=True))
+    return features[: len(images)], labels[: len(images)]
+
+
+def checked(images, shape: tuple[int, int, int]) -> np.ndarray:
+    """Images as numpy f32 [N, H, W, C], N >= 1.
+
+    Raises:
+      ValueError: no floats, another shape than [H, W, C], not finite, or outside [-1, 1].
+    """
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[1:] != shape or not len(images):
+        expected = ", ".join(map(str, shape))
+        raise ValueError(f"images {images.shape}; expected [N, {expected}] with N >= 1")
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(f"images of {images.dtype}; expected floats in [-1, 1], `signed_pixels`")
+    images = images.astype(np.float32)
+    bad = images[~np.isfinite(images)]
+    if bad.size:
+        raise ValueError(f"images hold {bad[0]}; expected finite numbers in [-1, 1]")
+    farthest = images.flat[np.argmax(np.abs(images))]
+    if abs(farthest) > 1 + _SLACK:
+        raise ValueError(f"images hold {farthest:g}; expected numbers in [-1, 1]")
+    return images

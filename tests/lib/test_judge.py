@@ -1,0 +1,179 @@
+"""The judge: zero for equal sets, larger for worse ones, and the floor beneath."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.lib.data import Arrays, Images
+from experiments.lib.judge import Reference, _fit, _halvings, floor, judge, judge_pixels, reference
+
+KEY = jax.random.key(0)
+RNG = np.random.default_rng(0)
+
+
+def _law(count, shift=0.0, scale=1.0, seed=0):
+    x = np.random.default_rng(seed).normal(size=(count, 64))
+    return (shift + scale * x).astype(np.float32)
+
+
+def _held(features):
+    return Reference(features, _fit("the real images", features))
+
+
+def test_equal_sets():
+    x = _law(400)
+    numbers = judge(_held(x), x, KEY)
+    assert numbers["cfid"] == pytest.approx(0, abs=1e-6)
+    assert (numbers["coverage"], numbers["precision"], numbers["recall"]) == (1, 1, 1)
+    # Besides the balls around its neighbours every point is in its own.
+    assert numbers["density"] == pytest.approx(6 / 5)
+    assert all(type(value) is float for value in numbers.values())
+
+
+def test_equal_laws():
+    numbers = judge(_held(_law(400)), _law(400, seed=1), KEY)
+    assert abs(numbers["kid"]) < 4 * numbers["kid_standard_error"]
+    assert numbers["density"] == pytest.approx(1, abs=0.1)
+    expected = 1 - math.comb(399, 5) / math.comb(799, 5)
+    assert numbers["coverage"] == pytest.approx(expected, abs=0.05)
+    # The bias alone, which falls as 1 / N; 0.43 at 5,000 of 64 features.
+    assert numbers["cfid"] == pytest.approx(12.5 * 0.43, rel=0.15)
+
+
+def test_a_shift_and_a_collapse_are_seen():
+    real = _held(_law(400))
+    same = judge(real, _law(400, seed=1), KEY)
+    shifted = judge(real, _law(400, shift=0.5, seed=1), KEY)
+    collapsed = judge(real, _law(400, scale=0.2, seed=1), KEY)
+    assert shifted["cfid"] == pytest.approx(same["cfid"] + 64 * 0.25, rel=0.2)
+    assert shifted["kid"] > same["kid"] + 4 * shifted["kid_standard_error"]
+    assert shifted["coverage"] < same["coverage"]
+    assert collapsed["cfid"] > 2 * same["cfid"]
+    assert collapsed["recall"] < 0.1 < same["recall"]
+
+
+def test_the_key_deals_the_subsets_alone():
+    real, fakes = _held(_law(400)), _law(400, seed=1)
+    one, same, other = (judge(real, fakes, jax.random.key(seed)) for seed in (1, 1, 2))
+    assert one == same
+    assert {name for name in one if one[name] != other[name]} == {"kid", "kid_standard_error"}
+
+
+def test_few_examples_are_enough_but_not_fewer_than_features():
+    real = _held(_law(66))
+    assert np.isfinite(list(judge(real, _law(65, seed=1), KEY).values())).all()
+    with pytest.raises(ValueError, match="the fakes: 64 images; expected at least 65"):
+        judge(real, _law(64), KEY)
+    with pytest.raises(ValueError, match=r"judge: fakes \(99, 63\); expected features \[N, 64\]"):
+        judge(real, _law(99)[:, 1:], KEY)
+    bad = _law(99)
+    bad[3, 4] = np.nan
+    with pytest.raises(ValueError, match="the fakes: features with NaN or infinity"):
+        judge(real, bad, KEY)
+
+
+class _Projection(NamedTuple):
+    """An extractor without training: 64 random directions of the pixels."""
+
+    digest: str = "projection"
+    calls: list = []  # noqa: RUF012  counted by the test
+
+    def features(self, images):
+        self.calls.append(len(images))
+        return images.reshape(len(images), -1) @ _law(64) / 8
+
+
+def _images(train, test):
+    def split(count, seed):
+        image = np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 1))
+        return Arrays({"image": image.astype(np.uint8)})
+
+    return Images("noise", split(train, 0), split(test, 1), (8, 8, 1), 256)
+
+
+def test_the_reference_is_computed_once_and_stale_ones_are_not_found(tmp_path):
+    data, extractor = _images(300, 200), _Projection(calls=[])
+    first, again = (reference(data.test, 256, extractor, tmp_path) for _ in range(2))
+    assert extractor.calls == [200]
+    assert first.features.shape == (200, 64)
+    np.testing.assert_array_equal(first.features, again.features)
+    np.testing.assert_allclose(first.fit.mean, first.features.mean(0), atol=1e-6)
+    np.testing.assert_allclose(first.fit.covariance, np.cov(first.features.T), atol=1e-6)
+    changed = data.test[np.arange(200)]["image"].copy()
+    changed[0, 0, 0, 0] ^= 1
+    reference(Arrays({"image": changed}), 256, extractor, tmp_path)
+    reference(data.test, 256, extractor._replace(digest="other"), tmp_path)
+    reference(Arrays({"image": changed[1:]}), 256, extractor, tmp_path)
+    assert extractor.calls == [200, 200, 200, 199]
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_damaged_reference_is_computed_again(tmp_path):
+    data, extractor = _images(300, 200), _Projection(calls=[])
+    first = reference(data.test, 256, extractor, tmp_path)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-100])
+    again = reference(data.test, 256, extractor, tmp_path)
+    np.testing.assert_array_equal(first.features, again.features)
+    assert extractor.calls == [200, 200]
+
+
+def test_a_reference_of_too_few_images(tmp_path):
+    with pytest.raises(ValueError, match="the real images: 64 images; expected at least 65"):
+        reference(_images(99, 64).test, 256, _Projection(), tmp_path)
+
+
+def test_the_floor_is_that_of_real_images_and_kept(tmp_path):
+    data, extractor = _images(500, 400), _Projection(calls=[])
+    real = reference(data.test, 256, extractor, tmp_path)
+    first, again = (floor(data, real, extractor, tmp_path) for _ in range(2))
+    assert first == again
+    assert extractor.calls == [400, 400]
+    assert first["examples"] == 400
+    assert abs(first["kid"]) < 4 * first["kid_standard_error"]  # two samples of one law
+    fewer = floor(data, real, extractor, tmp_path, 100)
+    assert fewer["examples"] == 100
+    assert fewer["cfid"] > first["cfid"]  # the bias falls with N
+
+
+def _smooth(count, size, seed, spread=1.0):
+    """Images of waves; a small spread makes them alike."""
+    rng = np.random.default_rng(seed)
+    at = np.arange(size) / size
+    phase = rng.uniform(0, 2 * np.pi * spread, (count, 2, 1))
+    waves = np.sin(2 * np.pi * at + phase)
+    return (waves[:, 0, :, None] * waves[:, 1, None, :])[..., None].astype(np.float32)
+
+
+def test_pixels_of_equal_and_of_other_laws():
+    real, same = _smooth(40, 8, 0), _smooth(41, 8, 1)
+    close = judge_pixels(real, same, KEY)
+    noise = judge_pixels(real, RNG.uniform(-1, 1, real.shape).astype(np.float32), KEY)
+    alike = judge_pixels(real, _smooth(40, 8, 1, spread=0.02), KEY)
+    assert noise["swd"] > 1.5 * close["swd"] > 0
+    assert alike["ms_ssim"] > 0.9 > close["ms_ssim"] + 0.1
+    assert close["ms_ssim"] == pytest.approx(close["ms_ssim_real"], abs=0.15)
+    assert alike["ms_ssim_real"] == close["ms_ssim_real"]
+
+
+def test_images_are_halved_as_far_as_it_makes_sense():
+    sizes = {(8, 8): (1, 2), (28, 28): (2, 3), (32, 32): (2, 4), (64, 64): (3, 5), (27, 28): (1, 1)}
+    for size, scales in sizes.items():
+        assert (_halvings(size, 14), _halvings(size, 4)) == scales, size
+
+
+def test_pixels_that_cannot_be_judged():
+    real = _smooth(10, 8, 0)
+    with pytest.raises(ValueError, match="10 real, 1 fake; expected 2 or more"):
+        judge_pixels(real, real[:1], KEY)
+    for fakes, message in (
+        (_smooth(10, 16, 0), r"\(10, 16, 16, 1\)"),
+        (255 * real, r"images hold .*; expected numbers in \[-1, 1\]"),
+        (real * np.float32(np.nan), "images hold nan; expected finite"),
+        (real.astype(np.uint8), "images of uint8"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            judge_pixels(real, fakes, KEY)
