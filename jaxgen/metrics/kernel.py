@@ -47,7 +47,7 @@ def kernel_distance(key, real, fake, *, subsets: int = 10, size: int = 1000) -> 
       ValueError: subsets or size < 2, too few examples for them, or not points of one dimension.
     """
     require("kernel_distance", least=2, subsets=subsets, size=size)
-    real, fake = points("kernel_distance", real, fake)
+    real, fake = points("kernel_distance", real=real, fake=fake)
     for name, x in (("real", real), ("fake", fake)):
         if len(x) < subsets * size:
             raise ValueError(
@@ -65,5 +65,5 @@ def kernel_distance(key, real, fake, *, subsets: int = 10, size: int = 1000) -> 
     found = jax.lax.map(distance, (deal(real_key, real), deal(fake_key, fake)))
     # Not jnp.std: the gradient of the root is finite where all subsets agree.
     variance = jnp.var(found, ddof=1)
-    spread = jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1)), 0)
+    spread = jnp.where(variance == 0, 0, jnp.sqrt(jnp.where(variance == 0, 1, variance)))
     return KernelDistance(jnp.mean(found), spread / subsets**0.5)

@@ -26,7 +26,7 @@ def mode_counts(centers, samples, sigma, *, sigmas=3.0) -> ModeCounts:
     As in VEEGAN (Srivastava et al. 2017, arXiv 1705.07761) and PacGAN (Lin et al. 2017, arXiv
     1712.04086): the distance is Euclidean, so a perfect sampler of two-dimensional modes scores
     1 - exp(-sigmas^2 / 2) = 0.9889 at 3, and not 1. A sample at equal distance from two modes is
-    the first one's.
+    the first one's; one that is NaN or infinite belongs to none.
 
     Args:
       centers: [K, D], means of the mixture (the real side, so first).
@@ -41,7 +41,7 @@ def mode_counts(centers, samples, sigma, *, sigmas=3.0) -> ModeCounts:
       ValueError: sigma or sigmas <= 0, or not points of one dimension.
     """
     require("mode_counts", above=0, sigma=sigma, sigmas=sigmas)
-    centers, samples = points("mode_counts", centers, samples)
+    centers, samples = points("mode_counts", centers=centers, samples=samples)
     squared = squared_distances(samples, centers)
     good = jnp.min(squared, axis=1) <= (jnp.asarray(sigma, squared.dtype) * sigmas) ** 2
     nearest = jnp.argmin(squared, axis=1)
@@ -62,7 +62,7 @@ def captured_modes(counts):
       [...], in at least f32.
 
     Raises:
-      ValueError: no axis, or a negative count.
+      ValueError: no axis, or a count that is negative, NaN or infinite.
     """
     counts = _counts("captured_modes", counts)
     return jnp.sum(counts > 0, axis=-1, dtype=counts.dtype)
@@ -79,16 +79,18 @@ def kl_to_uniform(counts):
       counts: [..., K] >= 0.
 
     Returns:
-      [...], in [0, log K], in at least f32; log K (the worst) where all counts are 0.
+      [...], in [0, log K] but for rounding, in at least f32; log K (the worst) where all counts
+      are 0.
 
     Raises:
-      ValueError: no axis, or a negative count.
+      ValueError: no axis, or a count that is negative, NaN or infinite.
     """
     counts = _counts("kl_to_uniform", counts)
     total = jnp.sum(counts, axis=-1, keepdims=True)
-    ratio = counts * counts.shape[-1] / jnp.where(total > 0, total, 1)
-    kl = jnp.mean(ratio * jnp.log(jnp.where(ratio > 0, ratio, 1)), axis=-1)
-    return jnp.where(total[..., 0] > 0, kl, jnp.log(jnp.asarray(counts.shape[-1], kl.dtype)))
+    ratio = counts * counts.shape[-1] / jnp.where(total == 0, 1, total)
+    # ratio - 1 has mean 0; taken off, every summand is >= 0 and small differences stay precise.
+    kl = jnp.mean(ratio * jnp.log(jnp.where(ratio == 0, 1, ratio)) - (ratio - 1), axis=-1)
+    return jnp.where(total[..., 0] == 0, jnp.log(jnp.asarray(counts.shape[-1], kl.dtype)), kl)
 
 
 def _counts(where, counts):

@@ -3,7 +3,8 @@
 Let R_k(x) be the ball around x whose radius is the distance to x's k-th nearest neighbour in its
 own sample, x itself (and no other point that equals it) left out. A point on the rim is inside.
 All comparisons are of squared distances from differences, exact for equal points. They take
-O((N + M)^2 D) time and O(block (N + M)) memory; the gradient is 0 everywhere.
+O((N + M)^2 (D + k)) time and O(block (N + M)) memory; the gradient of a share is 0 everywhere.
+A feature that is NaN or infinite makes every number NaN.
 """
 
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgen.arguments import at_least_f32, require
+from jaxgen.arguments import require
 from jaxgen.divergences import squared_distances
 from jaxgen.metrics.shapes import points
 
@@ -44,10 +45,8 @@ def neighbour_radii(x, k: int, *, block: int = 256):
     Raises:
       ValueError: k or block out of range, or not points.
     """
-    x = at_least_f32(x)
-    if x.ndim != 2 or 0 in x.shape:
-        raise ValueError(f"neighbour_radii: x {x.shape}; expected points [N, D]")
-    return _radii("neighbour_radii", x, k, block)
+    (x,) = points("neighbour_radii", x=x)
+    return _nan_unless_finite(_radii("neighbour_radii", x, k, block), x)
 
 
 def precision_recall(real, fake, *, k: int = 3, block: int = 256) -> PrecisionRecall:
@@ -72,12 +71,13 @@ def precision_recall(real, fake, *, k: int = 3, block: int = 256) -> PrecisionRe
     Raises:
       ValueError: k or block out of range, or not points of one dimension.
     """
-    real, fake = points("precision_recall", real, fake)
+    real, fake = points("precision_recall", real=real, fake=fake)
     real_radii = _radii("precision_recall", real, k, block)
     fake_radii = _radii("precision_recall", fake, k, block)
 
     def share_inside(x, centers, radii):
-        return jnp.mean(_map_rows(lambda d: jnp.any(d <= radii), x, centers, block), dtype=x.dtype)
+        inside = _map_rows(lambda d: jnp.any(d <= radii), centers, block, x)
+        return _nan_unless_finite(jnp.mean(inside, dtype=x.dtype), real, fake)
 
     return PrecisionRecall(
         share_inside(fake, real, real_radii), share_inside(real, fake, fake_radii)
@@ -107,28 +107,44 @@ def density_coverage(real, fake, *, k: int = 5, block: int = 256) -> DensityCove
     Raises:
       ValueError: k or block out of range, or not points of one dimension.
     """
-    real, fake = points("density_coverage", real, fake)
+    real, fake = points("density_coverage", real=real, fake=fake)
     radii = _radii("density_coverage", real, k, block)
-    inside = _map_rows(lambda d: jnp.sum(d <= radii, dtype=d.dtype), fake, real, block)
-    nearest = _map_rows(jnp.min, real, fake, block)
-    return DensityCoverage(jnp.mean(inside) / k, jnp.mean(nearest <= radii, dtype=real.dtype))
+    # Fakes in each ball: one pass over the distances gives both numbers.
+    inside = _map_rows(lambda d, r: jnp.sum(d <= r, dtype=d.dtype), fake, block, real, radii)
+    density = jnp.sum(inside) / (k * len(fake))
+    coverage = jnp.mean(inside > 0, dtype=inside.dtype)
+    return DensityCoverage(*(_nan_unless_finite(x, real, fake) for x in (density, coverage)))
 
 
 def _radii(where, x, k, block):
     require(where, least=1, block=block)
     require(where, least=1, most=len(x) - 1, k=k)
 
-    def kth(row):
-        i, point = row
-        distances = squared_distances(point[None], x)[0]
-        others = jnp.where(jnp.arange(len(x)) == i, jnp.inf, distances)
-        return -jax.lax.top_k(-others, k)[0][-1]
+    def kth(distances, i):
+        return _kth_smallest(jnp.where(jnp.arange(len(x)) == i, jnp.inf, distances), k)
 
-    return jax.lax.map(kth, (jnp.arange(len(x)), x), batch_size=block)
+    return _map_rows(kth, x, block, x, jnp.arange(len(x)))
 
 
-def _map_rows(function, x, y, block):
-    """function of each row of the squared distances from x to y, never holding all of them."""
-    return jax.lax.map(
-        lambda point: function(squared_distances(point[None], y)[0]), x, batch_size=block
-    )
+def _kth_smallest(values, k):
+    """From the least up, step by step to the next; `top_k` sorts, 50 times slower on a CPU."""
+
+    def up(_, reached):
+        following = jnp.min(jnp.where(values > reached, values, jnp.inf))
+        return jnp.where(jnp.sum(values <= reached) < k, following, reached)
+
+    return jax.lax.fori_loop(0, k - 1, up, jnp.min(values))
+
+
+def _map_rows(function, y, block, x, *others):
+    """function(squared distances from x_i to y, *others_i) for each i, a block of them at once."""
+
+    def of_row(row):
+        return function(squared_distances(row[0][None], y)[0], *row[1:])
+
+    return jax.lax.map(of_row, (x, *others), batch_size=block)
+
+
+def _nan_unless_finite(value, *samples):
+    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in samples]))
+    return jnp.where(finite, value, jnp.nan)

@@ -1,16 +1,19 @@
-"""Checks of what a metric is given: two sets of points, or two sets of images."""
+"""Checks of what a metric is given: sets of points, or two sets of images."""
 
 from jaxgen.arguments import at_least_f32
 
 
-def points(where: str, real, fake):
-    """Both as [N, D] and [M, D] in at least f32; ValueError names the function otherwise."""
-    real, fake = at_least_f32(real), at_least_f32(fake)
-    if real.ndim != 2 or 0 in real.shape:
-        raise ValueError(f"{where}: real {real.shape}; expected points [N, D]")
-    if fake.ndim != 2 or fake.shape[1] != real.shape[1] or 0 in fake.shape:
-        raise ValueError(f"{where}: fake {fake.shape}; expected [M, D] for real {real.shape}")
-    return real, fake
+def points(where: str, **samples):
+    """Each as [N, D] in at least f32, all of one D; ValueError names function and argument."""
+    arrays = {name: at_least_f32(x) for name, x in samples.items()}
+    for name, x in arrays.items():
+        if x.ndim != 2 or 0 in x.shape:
+            raise ValueError(f"{where}: {name} {x.shape}; expected points [N, D], N and D >= 1")
+    (first, like), *others = arrays.items()
+    for name, x in others:
+        if x.shape[1] != like.shape[1]:
+            raise ValueError(f"{where}: {name} {x.shape}; expected [M, D] for {first} {like.shape}")
+    return tuple(arrays.values())
 
 
 def images(where: str, real, fake):

@@ -66,6 +66,14 @@ def test_gradient_is_finite_where_all_subsets_agree():
     assert np.isfinite(jax.grad(error)(y)).all()
 
 
+def test_not_a_number():
+    x = np.random.default_rng(0).normal(size=(8, 2))
+    found = m.kernel_distance(
+        jax.random.key(0), x, np.where(x == x[3], np.nan, x), subsets=2, size=4
+    )
+    assert np.isnan(found).all()
+
+
 def test_symmetric_in_law_and_the_key_counts(x64):
     x, y = np.random.default_rng(1).normal(size=(2, 40, 3))
     same = [m.kernel_distance(jax.random.key(s), x, y, subsets=4, size=10).mean for s in (0, 0, 1)]

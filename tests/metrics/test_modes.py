@@ -53,6 +53,23 @@ def test_kl_against_scipy_and_its_limits(x64):
     assert np.isfinite(gradient).all()
 
 
+def test_kl_of_nearly_even_counts_keeps_its_digits():
+    counts = 1000 + np.random.default_rng(0).integers(-3, 4, size=(50, 100)).astype(np.float32)
+    expected = [stats.entropy(row.astype(float), np.ones(100)) for row in counts]
+    assert max(expected) < 1e-5
+    np.testing.assert_allclose(m.kl_to_uniform(counts), expected, rtol=1e-4)
+
+
+def test_not_a_number():
+    """A bad sample is in no mode; a bad count shows."""
+    counts, share = m.mode_counts(RING, np.array([[np.nan, 0], RING[1], [np.inf, 0]]), 0.01)
+    np.testing.assert_array_equal(counts, [0, 1, 0, 0, 0, 0, 0, 0])
+    assert share == pytest.approx(1 / 3)
+    assert np.isnan(jax.jit(m.kl_to_uniform)(jnp.array([1.0, np.nan])))
+    with pytest.raises(ValueError, match=r"kl_to_uniform: counts .*nan"):
+        m.kl_to_uniform(np.array([1.0, np.nan]))
+
+
 def test_bias_of_a_perfect_stacked_sampler():
     labels = np.random.default_rng(0).integers(1000, size=(20, 26000))
     counts = np.stack([np.bincount(row, minlength=1000) for row in labels])
@@ -72,8 +89,10 @@ def test_bad_inputs():
         m.mode_counts(RING, RING, 0)
     with pytest.raises(ValueError, match=r"mode_counts: sigmas -1"):
         m.mode_counts(RING, RING, 0.1, sigmas=-1)
-    with pytest.raises(ValueError, match=r"mode_counts: fake \(8, 1\)"):
+    with pytest.raises(ValueError, match=r"mode_counts: samples \(8, 1\).* for centers \(8, 2\)"):
         m.mode_counts(RING, RING[:, :1], 0.1)
+    with pytest.raises(ValueError, match=r"mode_counts: centers \(2,\); expected points"):
+        m.mode_counts(RING[0], RING, 0.1)
     for function in (m.captured_modes, m.kl_to_uniform):
         with pytest.raises(ValueError, match=rf"{function.__name__}: counts .*>= 0"):
             function(np.array([1, -1]))

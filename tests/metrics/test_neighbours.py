@@ -3,6 +3,7 @@ from math import comb
 import jax
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 from scipy.spatial import distance
 
 from jaxgen import metrics as m
@@ -80,6 +81,35 @@ def test_copies_of_the_reals_score_one_even_with_ties():
     assert density >= 4 / 3
 
 
+@pytest.mark.parametrize("size, dimensions", [(300, 37), (257, 64)])
+def test_a_point_on_the_rim_is_inside_whatever_the_rounding(size, dimensions):
+    """Copies in f32: each ball holds its center and k others, the last of them on the rim."""
+    real = np.random.default_rng(0).normal(size=(size, dimensions)).astype(np.float32)
+    density, coverage = m.density_coverage(real, real[::-1], k=3)
+    assert density == pytest.approx(4 / 3, rel=1e-6)
+    assert coverage == 1
+
+
+def test_equal_points_far_from_the_origin_stay_equal():
+    real = (1e4 + np.random.default_rng(0).normal(size=(50, 8))).astype(np.float32)
+    radii = m.neighbour_radii(np.concatenate([real, real]), 1)
+    np.testing.assert_array_equal(radii, 0)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_not_a_number(bad):
+    x, y = draw()
+    y[3, 1] = bad
+    for pair in ((x, y), (y, x)):
+        assert np.isnan(list(found(*pair, 3).values())).all()
+    assert np.isnan(m.neighbour_radii(y, 3)).all()
+
+
+def test_gradient_of_a_radius(x64):
+    x = draw()[0]
+    check_grads(lambda x: m.neighbour_radii(x, 4, block=7), (x,), order=1, modes=["rev"])
+
+
 @pytest.mark.parametrize("k, limit", [(3, 0.8750), (5, 0.9688)])
 def test_expectations_for_equal_laws(k, limit):
     """Whatever the law is; over 60 draws of 200 against 200, and of 200 against 100."""
@@ -125,7 +155,7 @@ def test_bad_inputs():
         m.neighbour_radii(x, 2, block=0)
     with pytest.raises(ValueError, match=r"neighbour_radii: x \(3,\)"):
         m.neighbour_radii(x[0], 2)
-    with pytest.raises(ValueError, match=r"precision_recall: real \(40,\)"):
+    with pytest.raises(ValueError, match=r"precision_recall: real \(40,\); expected points"):
         m.precision_recall(x[:, 0], y)
-    with pytest.raises(ValueError, match=r"density_coverage: fake \(30, 2\)"):
+    with pytest.raises(ValueError, match=r"density_coverage: fake \(30, 2\).* for real \(40, 3\)"):
         m.density_coverage(x, y[:, :2])
