@@ -1,8 +1,8 @@
 """What a generative model is judged by, on arrays of features, pixels or points; real comes first.
 
-shift = features[:256].mean(axis=0)                       # any extractor; one shift for both sides
+shift = real[:256].mean(axis=0)                           # features of any extractor, [N, D]
 sums = feature_sums(real, shift)                          # add those of all batches
-distance = frechet_distance(gaussian_fit(sums), gaussian_fit(feature_sums(fake, shift)))
+distance = frechet_distance(gaussian_fit(sums, shift), fit_of_fakes)
 mean, standard_error = kernel_distance(key, real, fake, subsets=10, size=1000)
 precision, recall = precision_recall(real, fake)
 density, coverage = density_coverage(real, fake)

@@ -27,7 +27,7 @@ class GaussianFit(NamedTuple):
     """A Gaussian in float64, on the host.
 
     Attributes:
-      mean: [D], less the shift of the sums.
+      mean: [D], that of the features.
       covariance: [D, D].
     """
 
@@ -40,12 +40,12 @@ def feature_sums(features, shift, where=None) -> FeatureSums:
 
     `jax.tree.map(jnp.add, a, b)` joins two batches, and `jax.lax.psum` those of several devices.
     The shift is what keeps the covariance precise where the mean is large against the standard
-    deviation: take the mean of the first real batch, once, for real and fake alike. Over many
-    batches add the sums up on the host in float64. Products are taken in full f32 (not TF32).
+    deviation: take the mean of the first batch, once. Over many batches add the sums up on the
+    host in float64. Products are taken in full f32 (not TF32).
 
     Args:
       features: [N, D], of any extractor.
-      shift: [D], near the mean; the same for all sums that are added up or compared.
+      shift: [D], near the mean; the same for all sums that are added up, and for `gaussian_fit`.
       where: [N] bool, the examples to count (a last batch that is padded); all by default.
 
     Returns:
@@ -67,20 +67,22 @@ def feature_sums(features, shift, where=None) -> FeatureSums:
     return FeatureSums(jnp.sum(kept, dtype=x.dtype), jnp.sum(x, axis=0), products)
 
 
-def gaussian_fit(sums: FeatureSums) -> GaussianFit:
+def gaussian_fit(sums: FeatureSums, shift) -> GaussianFit:
     """Mean and unbiased covariance (divisor N - 1) from the sums over all batches.
 
-    In float64 numpy on the host: not for `jit`.
+    In float64 numpy on the host: not for `jit`. Worth keeping in a file for the real side.
 
     Args:
       sums: of N >= D + 1 examples; with fewer the covariance is singular whatever the law.
+      shift: [D], the one of the sums.
 
     Returns:
-      GaussianFit; the mean is less the shift of the sums.
+      GaussianFit.
 
     Raises:
-      ValueError: fewer than D + 1 examples, or sums that are not finite.
+      ValueError: fewer than D + 1 examples, sums that are not finite, or another shift's shape.
     """
+    shift = np.asarray(at_least_f32(shift), np.float64)  # rounded as in `feature_sums`
     count, total, products = (np.asarray(x, np.float64) for x in sums)
     if not (np.isfinite(total).all() and np.isfinite(products).all()):
         raise ValueError("gaussian_fit: sums with NaN or infinity; expected finite features")
@@ -89,8 +91,10 @@ def gaussian_fit(sums: FeatureSums) -> GaussianFit:
             f"gaussian_fit: sums of {count:g} examples; expected at least {len(total) + 1}, "
             f"one more than the {len(total)} features"
         )
+    if shift.shape != total.shape:
+        raise ValueError(f"gaussian_fit: shift {shift.shape}; expected that of sums {total.shape}")
     mean = total / count
-    return GaussianFit(mean, (products - count * np.outer(mean, mean)) / (count - 1))
+    return GaussianFit(shift + mean, (products - count * np.outer(mean, mean)) / (count - 1))
 
 
 def frechet_distance(real: GaussianFit, fake: GaussianFit) -> float:
@@ -99,7 +103,8 @@ def frechet_distance(real: GaussianFit, fake: GaussianFit) -> float:
     Dowson and Landau 1982, Journal of Multivariate Analysis 12; Heusel et al. 2017 (arXiv
     1706.08500, equation 6). The trace of the root is the sum of the roots of the eigenvalues of
     S_r S_f, computed as the singular values of S_r^(1/2) S_f^(1/2), which are those roots: no
-    `sqrtm`, no complex noise, no root of a rounding error. Symmetric; 0 iff the fits are equal.
+    `sqrtm`, no complex noise. Symmetric; 0 iff the fits are equal. Where just one of them is
+    singular, or both in different directions, 8 digits of the result are good.
 
     In float64 numpy on the host: not for `jit`. `divergences.gaussian_squared_wasserstein_full`
     has gradients.
@@ -110,7 +115,7 @@ def frechet_distance(real: GaussianFit, fake: GaussianFit) -> float:
 
     Args:
       real: fit of the real features.
-      fake: fit of the generated ones, about the same shift.
+      fake: fit of the generated ones.
 
     Returns:
       a float >= 0, in squared units of the features.

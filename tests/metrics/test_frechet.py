@@ -10,7 +10,7 @@ from jaxgen import metrics as m
 
 def fit(x, shift=None):
     shift = np.zeros(x.shape[1]) if shift is None else shift
-    return m.gaussian_fit(m.feature_sums(x, shift))
+    return m.gaussian_fit(m.feature_sums(x, shift), shift)
 
 
 def by_sqrtm(x, y):
@@ -70,13 +70,24 @@ def test_no_root_of_a_rounding_error():
     assert m.frechet_distance(law, law) <= 1e-12 * np.trace(covariance)
 
 
+def test_singular_covariances_in_different_directions():
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(50, 50)))[0]
+    first, second = turn[:, :25], turn[:, 25:]
+    real = m.GaussianFit(np.zeros(50), 7 * first @ first.T)
+    fake = m.GaussianFit(np.zeros(50), 3 * second @ second.T)
+    assert m.frechet_distance(real, fake) == pytest.approx(25 * 10, rel=1e-7)
+    assert m.frechet_distance(
+        real, m.GaussianFit(np.ones(50), 0 * real.covariance)
+    ) == pytest.approx(50 + 25 * 7)
+
+
 def test_sums_of_batches_add_up_and_are_those_of_the_whole(x64):
     x, _ = samples()
     shift = x[:7].mean(axis=0)
     parts = [m.feature_sums(part, shift) for part in (x[:20], x[20:23], x[23:])]
     total = jax.tree.map(lambda *leaves: sum(leaves), *parts)
-    mean, covariance = m.gaussian_fit(total)
-    np.testing.assert_allclose(mean + shift, x.mean(axis=0), rtol=1e-12)
+    mean, covariance = m.gaussian_fit(total, shift)
+    np.testing.assert_allclose(mean, x.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(covariance, np.cov(x.T), rtol=1e-12, atol=1e-12)
     assert mean.dtype == covariance.dtype == np.float64
 
@@ -96,6 +107,14 @@ def test_shift_keeps_the_covariance_of_far_features_in_f32():
     np.testing.assert_allclose(near, np.cov(np.float64(x).T), rtol=1e-5, atol=1e-5)
     # What the shift is for: without it nothing is left.
     assert np.abs(fit(x).covariance - near).max() > 1
+
+
+def test_shifts_of_real_and_fake_may_differ():
+    """Also far from the mean of the other, and in f64, which f32 features cannot hold."""
+    x, y = (z.astype(np.float32) for z in samples())
+    expected = by_sqrtm(np.float64(x), np.float64(y))
+    found = m.frechet_distance(fit(x, x.mean(axis=0) / 3), fit(y, np.full(5, 100 / 7)))
+    assert found == pytest.approx(expected, rel=1e-4)
 
 
 def test_psum_over_devices():
@@ -133,6 +152,8 @@ def test_bad_inputs():
     assert np.isfinite(fit(x[:6]).covariance).all()
     with pytest.raises(ValueError, match=r"gaussian_fit: sums with NaN"):
         fit(np.where(x > 2, np.nan, x))
+    with pytest.raises(ValueError, match=r"gaussian_fit: shift \(\); expected that of sums \(5,\)"):
+        m.gaussian_fit(m.feature_sums(x, x[0]), 0.0)
     with pytest.raises(ValueError, match=r"feature_sums: features \(5,\)"):
         m.feature_sums(x[0], x[0])
     with pytest.raises(ValueError, match=r"feature_sums: shift \(3,\)"):
