@@ -56,8 +56,9 @@ def pyramid_sliced_wasserstein(
 
     Karras et al. 2018 (arXiv 1710.10196, section 5). Patches are taken at uniformly random places,
     and each level and channel is brought to mean 0 and standard deviation 1 over the patches of
-    its own set; then W_1 along random directions on the unit sphere is averaged. Tables show the
-    values times 1,000, on 16,384 images, levels down to 16 pixels.
+    its own set (one that varies by no more than rounding stays 0); then W_1 along random
+    directions on the unit sphere is averaged. Tables show the values times 1,000, on 16,384
+    images, levels down to 16 pixels.
 
     Traps: because each set is normalised by itself, it is blind to a change of brightness or
     contrast; it is biased upwards at finite N, so compare at one N, next to real against real;
@@ -89,13 +90,19 @@ def pyramid_sliced_wasserstein(
             f"{levels} levels of {_PATCH} x {_PATCH} patches"
         )
 
+    def rounding(x):
+        return 16 * jnp.finfo(x.dtype).eps * jnp.max(jnp.abs(x))
+
+    least = rounding(real), rounding(fake)
+
     def distance(key, real, fake):
         corner_key, key = jax.random.split(key)
         room = jnp.asarray([n - _PATCH + 1 for n in real.shape[1:3]], jnp.int32)
         # In int32 and f32 whatever the images are: the same key gives the same places.
         shape = (2, len(real), patches, 2)
         corners = jax.random.randint(corner_key, shape, 0, room[None, None, None, :], jnp.int32)
-        x, y = _descriptors(real, corners[0]), _descriptors(fake, corners[1])
+        x = _descriptors(real, corners[0], least[0])
+        y = _descriptors(fake, corners[1], least[1])
         directions = jax.random.normal(key, (repeats, projections, x.shape[1]), jnp.float32)
         directions /= jnp.linalg.norm(directions, axis=-1, keepdims=True)
         return jnp.mean(jax.lax.map(lambda d: _sliced(d, x, y), directions.astype(x.dtype)))
@@ -105,8 +112,12 @@ def pyramid_sliced_wasserstein(
     return jnp.stack([distance(key, *pair) for key, pair in zip(keys, pyramids, strict=True)])
 
 
-def _descriptors(x, corners):
-    """Normalised patches of [N, H, W, C] at corners [N, patches, 2]: [N patches, 49 C]."""
+def _descriptors(x, corners, least):
+    """Normalised patches of [N, H, W, C] at corners [N, patches, 2]: [N patches, 49 C].
+
+    A channel whose standard deviation is not above `least` is flat: blown up, its rounding errors
+    would look like an image.
+    """
 
     def cut(image, at):
         rows = jax.lax.dynamic_slice_in_dim(image, at[0], _PATCH, axis=0)
@@ -115,7 +126,7 @@ def _descriptors(x, corners):
     found = jax.vmap(jax.vmap(cut, (None, 0)))(x, corners)
     found -= jnp.mean(found, axis=(0, 1, 2, 3), keepdims=True)
     variance = jnp.mean(found**2, axis=(0, 1, 2, 3), keepdims=True)
-    found /= jnp.sqrt(jnp.where(variance > 0, variance, 1))  # a flat channel stays 0
+    found /= jnp.sqrt(jnp.where(variance <= least**2, 1, variance))
     return found.reshape(corners.shape[0] * corners.shape[1], -1)
 
 

@@ -28,7 +28,7 @@ def ssim(real, fake, *, low: float, high: float):
       high: ... and the brightest, > low. Both are Python numbers.
 
     Returns:
-      [B], in [-1, 1], 1 iff the images are equal.
+      [B], in [-1, 1], 1 iff the images are equal; but for rounding, some 1e-5 in f32.
 
     Raises:
       ValueError: high <= low, images outside the range, or of two shapes.
@@ -58,12 +58,13 @@ def ms_ssim(real, fake, *, low: float, high: float, weights=WEIGHTS):
       weights: one exponent > 0 per scale, fine to coarse; fewer for smaller images.
 
     Returns:
-      [B], in [0, 1], 1 iff the images are equal.
+      [B], in [0, 1], 1 iff the images are equal; but for rounding, some 1e-5 in f32.
 
     Raises:
       ValueError: high <= low, images outside the range, of two shapes, or too small.
     """
     require("ms_ssim", above=0, weights=weights)
+    require("ms_ssim", least=1, scales=len(weights))
     x, y = _unit("ms_ssim", real, fake, low, high)
     factor = 2 ** (len(weights) - 1)
     if any(n % factor for n in x.shape[1:3]):
@@ -78,7 +79,7 @@ def ms_ssim(real, fake, *, low: float, high: float, weights=WEIGHTS):
         luminance, structure = _terms(x, y)
         last = scale == len(weights) - 1
         mean = jnp.mean(luminance * structure if last else structure, axis=(1, 2))
-        product = product * jnp.where(mean > 0, jnp.where(mean > 0, mean, 1) ** weight, 0)
+        product = product * jnp.where(mean <= 0, 0, jnp.where(mean <= 0, 1, mean) ** weight)
     return jnp.mean(product, axis=-1)
 
 

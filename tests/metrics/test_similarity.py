@@ -104,6 +104,14 @@ def test_gradient_where_the_structure_is_opposite():
     assert np.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize("function", [m.ssim, m.ms_ssim])
+def test_not_a_number(function):
+    x, y = (z.astype(np.float32) for z in pair((2, 16, 16, 1)))
+    y[1, 3, 4] = np.nan
+    found = jax.jit(lambda x, y: function(x, y, low=0, high=1))(x, y)
+    np.testing.assert_array_equal(np.isnan(found), [False, True])
+
+
 @pytest.mark.parametrize("name", ["ssim", "ms_ssim"])
 def test_bad_inputs(name):
     function, (x, y) = getattr(m, name), pair()
@@ -126,3 +134,5 @@ def test_bad_scales():
     assert m.ms_ssim(x, y, low=0, high=1, weights=(0.2, 0.3, 0.5)).shape == (1,)
     with pytest.raises(ValueError, match=r"ms_ssim: weights"):
         m.ms_ssim(x, y, low=0, high=1, weights=(0.5, 0))
+    with pytest.raises(ValueError, match=r"ms_ssim: scales 0"):
+        m.ms_ssim(x, y, low=0, high=1, weights=())
