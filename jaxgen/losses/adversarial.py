@@ -128,14 +128,16 @@ def least_squares_critic_loss(v_real, v_fake, real_label=1.0, fake_label=0.0) ->
     """(v - b)^2 / 2 at real and (v - a)^2 / 2 at fake examples.
 
     Mao et al. 2016, equation 2 (LSGAN, arXiv 1611.04076). The best critic is
-    v = (b p + a q) / (p + q). The generator's loss is `least_squares_generator_loss`; with
-    b - c = 1 and b - a = 2 it then descends half of Pearson's chi^2(p + q || 2 q).
+    v = (b p + a q) / (p + q). The generator's loss is `least_squares_generator_loss`. With
+    b - c = 1 and b - a = 2, E_P + E_Q of it at the best critic is half of the chi^2
+    sum (p - q)^2 / (p + q); but with the critic held, its gradient is not that of this chi^2: a
+    fake that scores above c is pulled back to c.
 
     Args:
       v_real: raw scores of real examples, any shape.
       v_fake: raw scores of fake examples, any shape.
       real_label: b.
-      fake_label: a, below b: a higher score means more real.
+      fake_label: a, below b: a higher score means more real. Both are scalars.
 
     Returns:
       `CriticTerms` of the shapes of the scores.
@@ -143,7 +145,8 @@ def least_squares_critic_loss(v_real, v_fake, real_label=1.0, fake_label=0.0) ->
     Raises:
       ValueError: b is not above a.
     """
-    require("least_squares_critic_loss", above=fake_label, real_label=real_label)
+    margin = {"real_label - fake_label": real_label - fake_label}
+    require("least_squares_critic_loss", above=0, **margin)
     v_real, v_fake = at_least_f32(v_real), at_least_f32(v_fake)
     return CriticTerms((v_real - real_label) ** 2 / 2, (v_fake - fake_label) ** 2 / 2)
 

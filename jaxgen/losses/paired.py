@@ -163,7 +163,7 @@ def root_mean_square_distance(x, y):
     `mean_absolute_distance`.
     """
     square = _mean_over_example("root_mean_square_distance", jnp.square, x, y)
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+    return jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))
 
 
 def _mean_over_example(function: str, measure: Callable, x, y):

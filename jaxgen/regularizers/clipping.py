@@ -13,7 +13,7 @@ def clip_weights(params, limit):
     updates, which does not bound the weights.)
 
     Args:
-      params: pytree of arrays.
+      params: pytree of floating-point arrays.
       limit: > 0.
 
     Returns:
@@ -23,4 +23,9 @@ def clip_weights(params, limit):
       ValueError: limit <= 0.
     """
     require("clip_weights", above=0, limit=limit)
-    return jax.tree.map(lambda w: jnp.clip(w, -limit, limit), params)
+
+    def box(w):
+        w = jnp.asarray(w)
+        return jnp.clip(w, -limit, limit).astype(w.dtype)  # a limit of f32 would widen bf16
+
+    return jax.tree.map(box, params)

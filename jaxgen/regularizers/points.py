@@ -107,7 +107,7 @@ def dragan_points(key, real, width=1.0):
 
 def _root(square):
     """Square root whose gradient at 0 is 0."""
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
+    return jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))
 
 
 def _require_pair(function: str, real, fake):

@@ -147,6 +147,9 @@ def test_best_least_squares_critic_hands_on_pearsons_chi_square(x64):
     # b - c = 1 and b - a = 2: half of chi^2(p + q || 2 q), over both laws.
     both = np.sum((P + Q) * losses.least_squares_generator_loss(v, 0.0))
     np.testing.assert_allclose(both, np.sum((P - Q) ** 2 / (P + Q)) / 2)
+    # With the critic held, the fakes that score above c are pushed down: no descent of the chi^2.
+    held = jax.vmap(jax.grad(lambda v: losses.least_squares_generator_loss(v, 0.0)))(v)
+    np.testing.assert_allclose(held, v)
     plain = losses.least_squares_critic_loss(np.array([0.0, 3.0]), np.array([3.0]))
     np.testing.assert_allclose(plain.real, [0.5, 2.0])
     np.testing.assert_allclose(plain.fake, [4.5])
@@ -219,5 +222,16 @@ def test_logistic_losses_are_finite_at_huge_scores(huge):
 
 
 def test_bad_labels():
-    with pytest.raises(ValueError, match=r"least_squares_critic_loss: real_label 0.0; expected"):
+    message = r"least_squares_critic_loss: real_label - fake_label 0.0; expected .* > 0"
+    with pytest.raises(ValueError, match=message):
         losses.least_squares_critic_loss(jnp.ones(2), jnp.ones(2), 0.0, 0.0)
+
+
+def test_labels_may_be_traced():
+    real, fake = jax.jit(losses.least_squares_critic_loss)(np.ones(2), np.ones(2), 2.0, -1.0)
+    np.testing.assert_allclose([real, fake], [[0.5, 0.5], [2.0, 2.0]])
+
+
+def test_slope_at_the_kinks_of_hinge():
+    slopes = jax.grad(lambda r, f: sum(losses.hinge_critic_loss(r, f)), (0, 1))(1.0, -1.0)
+    np.testing.assert_array_equal(slopes, [-0.5, 0.5])

@@ -107,6 +107,14 @@ def test_distances_against_numpy(x64):
         np.testing.assert_array_equal(same, 0)
 
 
+@pytest.mark.parametrize("name", ["mean_absolute_distance", "root_mean_square_distance"])
+def test_nan_stays_nan(name):
+    distance = getattr(losses, name)
+    x = jnp.array([[1.0, jnp.nan], [0.0, 2.0]])
+    np.testing.assert_array_equal(np.isnan(distance(x, jnp.zeros((2, 2)))), [True, False])
+    assert np.isnan(jax.jit(losses.qp_critic_loss)(1.0, 0.0, jnp.nan))
+
+
 def networks(params):
     def encoder(x):
         return jnp.tanh(x) @ params["encoder"]

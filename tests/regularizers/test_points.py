@@ -128,12 +128,20 @@ def test_constant_reals_have_finite_gradients():
     np.testing.assert_array_equal(gradient, 1)
 
 
+def test_nan_is_in_all_of_dragans_points():
+    """The width is of the whole batch: it is not to become 0."""
+    points = r.dragan_points(jax.random.key(0), jnp.array([[1.0, jnp.nan], [2.0, 3.0]]))
+    assert np.isnan(points).all()
+
+
 def test_clipped_weights():
     params = {"a": jnp.array([-3.0, 0.004, 0.2]), "b": jnp.array([0.5], jnp.bfloat16)}
     clipped = r.clip_weights(params, 0.01)
     np.testing.assert_allclose(clipped["a"], [-0.01, 0.004, 0.01])
     assert clipped["b"].dtype == jnp.bfloat16
     np.testing.assert_allclose(np.float32(clipped["b"]), 0.01, rtol=2e-3)
+    annealed = jax.jit(r.clip_weights)(params, np.float32(0.01))
+    assert annealed["b"].dtype == jnp.bfloat16
 
 
 BAD = {
