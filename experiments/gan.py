@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.lib import features, judge
-from experiments.lib.adversarial import Game, Turn, begin, play, sample, scores
+from experiments.lib.adversarial import Game, Turn, begin, play, sample, samples, scores
 from experiments.lib.config import launch
 from experiments.lib.data import Images, held_out, load_images
 from experiments.lib.games import GanConfig
@@ -39,7 +39,6 @@ SMOKE = Config(
     steps=4, batch_size=16, width=4, noise=4, critic_updates=2, eval_every=2, log_every=1
 )
 CLASSES = 10
-BLOCK = 1000  # images that are generated at once
 
 
 def main(config: Config) -> dict:
@@ -82,21 +81,16 @@ def main(config: Config) -> dict:
 
 def judgement(config: Config, game: Game, data: Images, generate):
     """The judge of the running average, and of the generator as it is: as many samples as reals."""
-    count = len(data.test)
-    block = min(BLOCK, count)
 
-    def samples(variables, key):
-        keys = jax.random.split(key, -(-count // block))
-        parts = [generate(variables, game.noise(k, block)) for k in keys]
-        return np.concatenate(jax.device_get(parts))[:count]
+    def fakes(variables, key):
+        return samples(game, generate, variables, key, len(data.test))
 
     if "label" not in data.test[np.arange(1)]:
-        few = data.test[np.arange(min(BLOCK, count))]["image"]
-        real_pixels = features.signed_pixels(few, data.levels)
+        pixels = features.signed_pixels(data.test[np.arange(len(data.test))]["image"], data.levels)
 
         def by_pixels(players, key):
             sample_key, key = jax.random.split(key)
-            return judge.judge_pixels(real_pixels, samples(players.average, sample_key), key)
+            return judge.judge_pixels(pixels, fakes(players.average, sample_key), key)
 
         return by_pixels
 
@@ -106,8 +100,8 @@ def judgement(config: Config, game: Game, data: Images, generate):
 
     def by_features(players, key):
         sample_key, key = jax.random.split(key)
-        raw = extractor.features(samples(players.generator, sample_key))
-        found = judge.judge(real, extractor.features(samples(players.average, sample_key)), key)
+        raw = extractor.features(fakes(players.generator, sample_key))
+        found = judge.judge(real, extractor.features(fakes(players.average, sample_key)), key)
         return {
             **found,
             "cfid_of_last": judge.judge(real, raw, key)["cfid"],
@@ -128,8 +122,8 @@ def pictures(config: Config, game: Game, data: Images, generate):
     def draw(players, batch, key):
         # Class i of ten in column i, where there are classes.
         noise = game.noise(key, 2 * CLASSES**2).reshape(2, CLASSES**2, -1)
-        samples = generate(players.average, noise[0])
-        classes = jax.nn.one_hot(jnp.arange(len(samples)) % CLASSES, CLASSES)
+        images = generate(players.average, noise[0])
+        classes = jax.nn.one_hot(jnp.arange(len(images)) % CLASSES, CLASSES)
         real = features.signed_pixels(batch["image"], data.levels)
         real_classes = jax.nn.one_hot(batch.get("label", jnp.zeros(len(real))), CLASSES)
 
@@ -137,9 +131,9 @@ def pictures(config: Config, game: Game, data: Images, generate):
             whole = len(x) // config.pack * config.pack
             return score(players, x[:whole], classes[:whole])
 
-        by_kind = {"test images": judged(real, real_classes), "samples": judged(samples, classes)}
+        by_kind = {"test images": judged(real, real_classes), "samples": judged(images, classes)}
         return {
-            "samples": _sheet(samples),
+            "samples": _sheet(images),
             "interpolation": _sheet(generate(players.average, _ways(*noise))),
             "scores": figure(lambda sheet: _histograms(sheet, by_kind)),
         }

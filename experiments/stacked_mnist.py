@@ -1,0 +1,110 @@
+"""Stacked digits: of 1,000 modes known by name, how many does a GAN find.
+
+(docstring to come) arXiv
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.lib import features
+from experiments.lib.adversarial import Game, Turn, begin, play, sample, samples
+from experiments.lib.config import launch
+from experiments.lib.data import Images, load_images
+from experiments.lib.games import GanConfig
+from experiments.lib.loop import train
+from experiments.lib.pictures import grid
+from jaxgen import metrics
+
+
+@dataclass(frozen=True)
+class Config(GanConfig):
+    """The knobs of the data."""
+
+    data: Literal["digits", "mnist", "fashion_mnist"] = "digits"
+    """Data set; one image of it in each of three channels."""
+    samples: int = 26_000
+    """Samples that are classified; the customary number."""
+    extractor_dir: str = "runs/extractors"
+    """Folder that keeps the classifier of single images."""
+
+    LEAST: ClassVar = GanConfig.LEAST | {"samples": 1}
+
+
+SMOKE = Config(
+    steps=4, batch_size=16, width=4, noise=4, pack=2, samples=100, eval_every=2, log_every=1
+)
+CHANNELS, CLASSES = 3, 10
+
+
+def main(config: Config) -> dict:
+    """Train, count the modes, draw samples and return the summary."""
+    data = load_images(config.data, config.data_dir)
+    game = config.game((*data.shape[:2], CHANNELS))
+
+    def turn(batch) -> Turn:
+        # The examples stay the outer axis: so they remain split over the devices.
+        images = features.signed_pixels(batch["image"][..., 0], data.levels)
+        images = images.reshape(config.batch_size, -1, CHANNELS, *data.shape[:2])
+        return Turn(images.transpose(1, 0, 3, 4, 2))
+
+    def init(key, batch):
+        return begin(game, key, turn(batch).real[0])
+
+    def step(players, batch, key):
+        return play(game, players, turn(batch), key)
+
+    @jax.jit
+    def generate(variables, z):
+        return sample(game, variables, z)
+
+    def pictures(players, batch, key):
+        images = generate(players.average, game.noise(key, 100))
+        return {"samples": grid((jax.device_get(images) + 1) / 2, columns=10)}
+
+    return train(
+        "stacked_mnist",
+        config,
+        init=init,
+        step=step,
+        judge=judgement(config, game, data, generate),
+        pictures=pictures,
+        data=data,
+        batches_per_step=CHANNELS * (config.critic_updates + 1),
+    )
+
+
+def judgement(config: Config, game: Game, data: Images, generate):
+    """The judge of the modes that the running average finds."""
+    extractor = features.extractor(data, config.extractor_dir)
+
+    def modes(images):
+        """Captured modes and KL to the uniform law of [N, H, W, 3]."""
+        digits = np.stack([extractor.classify(images[..., i, None]) for i in range(CHANNELS)])
+        names = np.ravel_multi_index(tuple(digits), (CLASSES,) * CHANNELS)
+        counts = jnp.bincount(names, length=CLASSES**CHANNELS)
+        return float(metrics.captured_modes(counts)), float(metrics.kl_to_uniform(counts))
+
+    # What a perfect sampler would get: triples of test images, as many as samples.
+    places = np.random.default_rng(0).integers(len(data.test), size=(config.samples, CHANNELS))
+    real = features.signed_pixels(data.test[places]["image"][..., 0], data.levels)
+    floor = modes(real.transpose(0, 2, 3, 1))
+
+    def judge(players, key):
+        found = modes(samples(game, generate, players.average, key, config.samples))
+        return {
+            "modes": found[0],
+            "kl": found[1],
+            "modes_of_real": floor[0],
+            "kl_of_real": floor[1],
+            "classifier_accuracy": extractor.accuracy,
+        }
+
+    return judge
+
+
+if __name__ == "__main__":
+    launch(main, Config)
