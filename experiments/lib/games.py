@@ -170,9 +170,9 @@ class GanConfig(RunConfig):
     """Normalization in the critic; batch goes with no penalty."""
     noise: int = 64
     """Dimensions of the generator's input, standard normal."""
-    learning_rate: float = 2e-4
+    learning_rate: float = 1e-3
     """Adam's step size of the generator."""
-    critic_learning_rate: float = 2e-4
+    critic_learning_rate: float = 1e-3
     """Adam's step size of the critic."""
     beta1: float = 0.5
     """Adam's decay of the mean of gradients, of both."""
