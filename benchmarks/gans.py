@@ -1,0 +1,271 @@
+"""GANs of images: a turn of training against PyTorch, what penalties cost, many seeds at once.
+
+    python -m benchmarks.gans                    # everything, about 10 minutes
+    python -m benchmarks.gans critic seeds       # some cases
+
+What is measured: turns of `experiments.lib.adversarial.play`, compiled with a donated state as the
+loop compiles them, on f32 batches of 64. A turn is one update of the critic and one of the
+generator, each by Adam, and one of the running average of the generator. The networks are DCGAN's,
+batch normalization in the generator and none in the critic.
+
+step      One turn at 32x32x3 and 64x64x3, width 64, of WGAN-GP (`gp`), WGAN-div with p = 6 and
+          k = 2 (`div`) and GAN-QP with the L2 distance and no penalty (`qp`), against the same in
+          PyTorch (`benchmarks.gans_peer`; a test holds that both do the same): as written, with
+          channels_last tensors, and those compiled by torch.compile, which has no double backward
+          and so is for `qp` alone. All run in turn in one process, with as many threads for
+          PyTorch as JAX takes. `ratio` is seconds over ours, so > 1 is slower than ours.
+          `utilization` is the turn's FLOP/s over those of a 2048^3 matrix product of JAX, timed in
+          the same rounds. Its FLOPs are those of the convolutions and dense layers that the turn
+          cannot do without, see `flops`.
+critic    One update of the critic alone at 32x32x3, width 64, with each penalty: `ratio` is seconds
+          over those of the Wasserstein critic without any, `over_gp` over those with WGAN-GP's.
+          GAN-QP is to be cheaper than WGAN-GP.
+seeds     A turn of 8 models at once by vmap, as `--seeds 8` trains them, against 8 turns of one
+          model, at 28x28x1 and width 16: `ratio` is seconds per model over those of one alone.
+compile   Seconds to trace, lower and compile a turn, persistent cache off.
+
+Results: not measured yet.
+"""
+
+import statistics
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import lib
+from experiments.lib.adversarial import Game, Players, Turn, begin, play
+from experiments.lib.games import GanConfig
+
+BATCH, WIDTH, SEEDS = 64, 64, 8
+GAMES: dict[str, Callable[..., GanConfig]] = {
+    "gp": partial(GanConfig, loss="wasserstein", penalty="gp"),
+    "div": partial(GanConfig, loss="wasserstein", penalty="div"),
+    "qp": partial(GanConfig, loss="qp_l2"),
+}
+CRITICS: dict[str, dict[str, Any]] = {
+    "none": {},
+    **{name: {"penalty": name} for name in ("gp", "lp", "dragan", "div", "r1", "r1_r2")},
+    "spectral": {"spectral_norm": True},
+    "clip": {"clip": 0.01},
+    "qp_l1": {"loss": "qp_l1"},
+    "qp_l2": {"loss": "qp_l2"},
+}
+ROUNDS = {32: 9, 64: 4}  # by the side of the images
+
+
+def images(shape: tuple[int, int, int]) -> jax.Array:
+    """Those of one turn, [2, B, H, W, C]."""
+    return jnp.tanh(jax.random.normal(jax.random.key(0), (2, BATCH, *shape)))
+
+
+def initial(game: Game, shape) -> Players:
+    """Players before the first turn."""
+    return jax.jit(partial(begin, game))(jax.random.key(1), images(shape)[0])
+
+
+def trainer(game: Game):
+    """(players, real) -> (players, metrics), one turn; not compiled."""
+
+    def train(players, real):
+        # As many keys as turns: all randomness is drawn anew.
+        return play(
+            game, players, Turn(real), jax.random.fold_in(jax.random.key(2), players.d_steps)
+        )
+
+    return train
+
+
+def critic_trainer(game: Game):
+    """The same, but the generator stays as it is, and so the compiler drops its update."""
+    train = trainer(game)
+
+    def critic_alone(players, real):
+        new, metrics = train(players, real)
+        new = new._replace(
+            generator=players.generator,
+            average=players.average,
+            of_generator=players.of_generator,
+            g_steps=players.g_steps,
+        )
+        return new, metrics["critic_loss"]
+
+    return critic_alone
+
+
+def runner(train, players, real, turns: int = 1):
+    """A function that trains for some turns, one after the other, and waits for each."""
+    compiled = jax.jit(train, donate_argnums=0)
+
+    def run():
+        nonlocal players
+        for _ in range(turns):
+            players, _ = jax.block_until_ready(compiled(players, real))
+
+    return run
+
+
+def torch_turns(name: str, game: Game, shape) -> dict:
+    """Every way of PyTorch that works here; a row for each that does not."""
+    ways = {"torch": (False, False), "torch channels_last": (True, False)}
+    if not game.penalty:
+        ways["torch compile"] = (True, True)
+    working = {}
+    for way, (channels_last, compiled) in ways.items():
+        try:
+            from benchmarks import gans_peer  # noqa: PLC0415  PyTorch is optional
+
+            players = jax.device_get(initial(game, shape))
+            params = players.critic["params"], players.generator["params"]
+            run = gans_peer.turn(name, *params, np.array(images(shape)), channels_last, compiled)
+            run()
+            working[way] = run
+        except Exception as error:
+            failed = f"{type(error).__name__}: {error}"[:200]
+            lib.row("step", game=name, side=shape[0], name=way, failed=failed)
+    return working
+
+
+def layers(shape) -> tuple[list[int], list[int]]:
+    """Multiplications and additions of a forward pass of one image: critic's, generator's layers.
+
+    A transposed convolution is the convolution the other way.
+    """
+    side, _, channels = shape
+    critic, inputs, outputs = [], channels, WIDTH
+    while side > 7:
+        side //= 2
+        critic.append(2 * side**2 * 16 * inputs * outputs)
+        inputs, outputs = outputs, 2 * outputs
+    generator = [2 * GanConfig().noise * side**2 * inputs, *critic[::-1]]
+    return [*critic, 2 * side**2 * inputs], generator
+
+
+def flops(shape, penalty: bool, real_for_generator: bool) -> float:
+    """Of one turn, those that it cannot do without.
+
+    A critic's update: generator forward; critic forward, gradient of the weights, gradient of the
+    inputs but for the first layer's, at real and fake images. A penalty at as many points: forward,
+    gradient of the inputs, and of that the gradients of the weights and of what came from above
+    (the second derivative of leaky ReLU is 0). A generator's update: generator forward and both
+    gradients, without the noise's; critic forward and gradient of the inputs; GAN-QP scores real
+    images, too.
+    """
+    critic, generator = layers(shape)
+    c, g = sum(critic), sum(generator)
+    update_critic = g + 2 * (3 * c - critic[0]) + (4 * c if penalty else 0)
+    update_generator = 3 * g - generator[0] + 2 * c + (c if real_for_generator else 0)
+    return float(BATCH * (update_critic + update_generator))
+
+
+def step_case() -> list[dict]:
+    """One turn, ours and PyTorch's."""
+    rows = []
+    for side, rounds in ROUNDS.items():
+        shape = (side, side, 3)
+        for name, config in GAMES.items():
+            game = config(width=WIDTH).game(shape)
+            ours = {"ours": runner(trainer(game), initial(game, shape), images(shape))}
+            product, product_flops = lib.matmul()
+            runs = {**ours, **torch_turns(name, game, shape), "matmul": product}
+            times = lib.in_turn(runs, rounds)
+            speed = [product_flops / t for t in times.pop("matmul")]
+            work = flops(shape, bool(game.penalty), name == "qp")
+            for way, t in times.items():
+                share = statistics.median(work / s / v for s, v in zip(t, speed, strict=True))
+                rows.append(
+                    lib.row(
+                        "step",
+                        game=name,
+                        side=side,
+                        name=way,
+                        seconds=statistics.median(t),
+                        **lib.ratio(t, times["ours"]),
+                        utilization=share,
+                        gflops=work / statistics.median(t) / 1e9,
+                        matmul_gflops=statistics.median(speed) / 1e9,
+                    )
+                )
+    return rows
+
+
+def critic_case() -> list[dict]:
+    """One update of the critic, by penalty."""
+    shape, runs = (32, 32, 3), {}
+    for name, knobs in CRITICS.items():
+        game = GanConfig(**{"loss": "wasserstein", "width": WIDTH, **knobs}).game(shape)
+        runs[name] = runner(critic_trainer(game), initial(game, shape), images(shape))
+    times = lib.in_turn(runs, rounds=9)
+    return [
+        lib.row(
+            "critic",
+            name=name,
+            seconds=statistics.median(t),
+            **lib.ratio(t, times["none"]),
+            over_gp=lib.ratio(t, times["gp"])["ratio"],
+        )
+        for name, t in times.items()
+    ]
+
+
+def seeds_case() -> list[dict]:
+    """Eight models at once, and one after the other."""
+    configs: dict[str, Callable[..., GanConfig]] = {"relativistic": GanConfig, "gp": GAMES["gp"]}
+    shape, rows = (28, 28, 1), []
+    for name, config in configs.items():
+        game = config(width=16).game(shape)
+        train, real = trainer(game), images(shape)
+        start = jax.jit(jax.vmap(partial(begin, game), in_axes=(0, None)))
+        together = start(jax.random.split(jax.random.key(1), SEEDS), real[0])
+        runs = {
+            "one by one": runner(train, initial(game, shape), real, SEEDS),
+            "vmap": runner(jax.vmap(train, in_axes=(0, None)), together, real),
+        }
+        times = lib.in_turn(runs, rounds=15)
+        for way, t in times.items():
+            seconds = statistics.median(t) / SEEDS
+            against = lib.ratio(t, times["one by one"])
+            rows.append(lib.row("seeds", game=name, name=way, seconds=seconds, **against))
+    return rows
+
+
+def compile_case() -> list[dict]:
+    """Seconds to compile a turn."""
+
+    def compiler(game, shape):
+        players = jax.eval_shape(partial(initial, game, shape))
+        real = jax.eval_shape(partial(images, shape))
+
+        def run():
+            jax.clear_caches()
+            jax.jit(trainer(game), donate_argnums=0).lower(players, real).compile()
+
+        return run
+
+    rows = []
+    for side in ROUNDS:
+        shape = (side, side, 3)
+        runs = {
+            name: compiler(config(width=WIDTH).game(shape), shape) for name, config in GAMES.items()
+        }
+        rows += [
+            lib.row("compile", game=name, side=side, seconds=statistics.median(t))
+            for name, t in lib.in_turn(runs, rounds=3).items()
+        ]
+    return rows
+
+
+CASES = {
+    "step": step_case,
+    "critic": critic_case,
+    "seeds": seeds_case,
+    "compile": compile_case,
+}
+
+
+if __name__ == "__main__":
+    lib.run(CASES, sys.argv[1:])
