@@ -119,6 +119,8 @@ def kept(path: pathlib.Path, make: Callable[[], Mapping[str, Any]]) -> dict[str,
     Raises:
       UserError: it cannot be written, or a process does not see it.
     """
+    # Before the work as well: processes that have met will wait for each other as long as it takes.
+    multihost_utils.sync_global_devices(f"{path.name} is looked for")
     if jax.process_index() == 0 and _read(path) is None:
         if path.exists():
             print(f"warning: {path} is damaged; it is made again", file=sys.stderr)
