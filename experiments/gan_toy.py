@@ -38,7 +38,6 @@ one core:
     python -m experiments.gan_toy --data grid --steps 1000 --gamma 0.005 --div-weight 0.01
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -48,13 +47,24 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.lib.adversarial import (
+    Game,
+    Loss,
+    Players,
+    Turn,
+    begin,
+    play,
+    sample,
+    scores,
+)
 from experiments.lib.config import RunConfig, launch
 from experiments.lib.data import Arrays, Images
 from experiments.lib.errors import UserError
+from experiments.lib.games import LOSSES, penalties, qp
 from experiments.lib.loop import train
 from experiments.lib.method import Method, side_by_side
 from experiments.lib.pictures import figure
-from jaxgen import losses, metrics, regularizers
+from jaxgen import losses, metrics
 from jaxgen.models import MLP
 
 
@@ -120,62 +130,38 @@ SAMPLES = 10_000
 DEVIATION = 0.05
 
 
-class Game(NamedTuple):
-    """Losses of the two players.
-
-    Attributes:
-      critic: (critic, real, fake, key) -> scalar; the critic is bound to its parameters.
-      generator: (v_real, v_fake) -> [B].
-    """
-
-    critic: Callable
-    generator: Callable
-
-
 def games(config: Config) -> dict[str, Game]:
     """Everything that is compared."""
+    start = nn.initializers.lecun_normal()
+    hidden = (config.width,) * config.layers
+    generator = MLP(2, hidden, activation=nn.relu, last_init=start)
+    total = config.steps * config.updates
 
-    def independent(loss):
-        def total(critic, real, fake, key):
-            terms = loss(critic(real), critic(fake))
-            return jnp.mean(terms.real) + jnp.mean(terms.fake)
+    def adam(updates):
+        rate = optax.cosine_decay_schedule(config.learning_rate, updates)
+        return optax.adam(rate, b1=0.0, b2=0.99)
 
-        return total
+    def game(loss: Loss, penalty: str = "none", weight: float = 0.0) -> Game:
+        return Game(
+            loss=loss,
+            critic=MLP(1, hidden, activation=lambda x: nn.leaky_relu(x, 0.2), last_init=start),
+            generator=generator,
+            sampler=generator,
+            critic_optimizer=adam(total * config.critic_updates),
+            generator_optimizer=adam(total),
+            noise=lambda key, count: jax.random.normal(key, (count, config.noise)),
+            penalty=penalties(power=config.div_power).get(penalty),
+            weight=weight,
+            average_decay=config.average_decay,
+        )
 
-    wasserstein = independent(losses.wasserstein_critic_loss)
-
-    def gp(critic, real, fake, key):
-        x = regularizers.interpolate(key, real, fake)
-        penalty = jnp.mean(regularizers.one_centered_gradient_penalty(critic, x))
-        return wasserstein(critic, real, fake, key) + config.gp_weight * penalty
-
-    def div(critic, real, fake, key):
-        x = regularizers.interpolate(key, real, fake)
-        penalty = jnp.mean(regularizers.gradient_power_penalty(critic, x, config.div_power))
-        return wasserstein(critic, real, fake, key) + config.div_weight * penalty
-
-    def qp(critic, real, fake, key):
-        distance = losses.root_mean_square_distance(real, fake)
-        return jnp.mean(losses.qp_critic_loss(critic(real), critic(fake), distance, config.slope))
-
-    def relativistic(critic, real, fake, key):
-        loss = losses.relativistic_critic_loss(critic(real), critic(fake))
-        r1, r2 = (regularizers.zero_centered_gradient_penalty(critic, x) for x in (real, fake))
-        return jnp.mean(loss) + config.gamma / 2 * (jnp.mean(r1) + jnp.mean(r2))
-
-    def of_fakes(loss):
-        return lambda v_real, v_fake: loss(v_fake)
-
-    lower = of_fakes(losses.wasserstein_generator_loss)
+    wasserstein = LOSSES["wasserstein"]
     return {
-        "non_saturating": Game(
-            independent(losses.logistic_critic_loss),
-            of_fakes(losses.non_saturating_generator_loss),
-        ),
-        "wgan_gp": Game(gp, lower),
-        "wgan_div": Game(div, lower),
-        "gan_qp": Game(qp, losses.qp_generator_loss),
-        "relativistic_r1_r2": Game(relativistic, losses.relativistic_generator_loss),
+        "non_saturating": game(LOSSES["non_saturating"]),
+        "wgan_gp": game(wasserstein, "gp", config.gp_weight),
+        "wgan_div": game(wasserstein, "div", config.div_weight),
+        "gan_qp": game(qp(losses.root_mean_square_distance, config.slope)),
+        "relativistic_r1_r2": game(LOSSES["relativistic"], "r1_r2", config.gamma),
     }
 
 
@@ -208,117 +194,26 @@ def reals(law: Mixture, key, count: int):
     return jnp.asarray(law.centers)[modes] + law.deviation * offsets
 
 
-class Players(NamedTuple):
-    """Parameters and optimizers' states.
-
-    Attributes:
-      critic: parameters.
-      generator: parameters.
-      average: of the generator's over the updates; judged and drawn from.
-      of_critic: the optimizer's.
-      of_generator: the optimizer's.
-      count: updates of the generator done.
-    """
-
-    critic: Any
-    generator: Any
-    average: Any
-    of_critic: Any
-    of_generator: Any
-    count: Any
-
-
-def averaged(players: Players, decay: float) -> Players:
-    """The generator, just updated, goes into its average, which starts shorter than `decay`."""
-    count = players.count + 1
-    share = 1 - jnp.minimum(decay, count / (9 + count))
-    average = optax.incremental_update(players.generator, players.average, share)
-    return players._replace(average=average, count=count)
-
-
-class Networks(NamedTuple):
-    """(parameters, x) -> scores [B], and (parameters, z) -> points [B, 2]."""
-
-    critic: Callable
-    generator: Callable
-
-
-def played(game: Game, law: Mixture, config: Config) -> tuple[Method, Networks]:
+def played(game: Game, law: Mixture, config: Config) -> Method:
     """One game as a method of the loop."""
-    start = nn.initializers.lecun_normal()
-    hidden = (config.width,) * config.layers
-    critic_net = MLP(1, hidden, activation=lambda x: nn.leaky_relu(x, 0.2), last_init=start)
-    generator_net = MLP(2, hidden, activation=nn.relu, last_init=start)
-    total = config.steps * config.updates
 
-    def adam(updates):
-        rate = optax.cosine_decay_schedule(config.learning_rate, updates)
-        return optax.adam(rate, b1=0.0, b2=0.99)
-
-    critic_optimizer, generator_optimizer = adam(total * config.critic_updates), adam(total)
-
-    def score(params, x):
-        answers: Any = critic_net.apply(params, x)
-        return answers[:, 0]
-
-    def generate(params, z):
-        points: Any = generator_net.apply(params, z)
-        return points
-
-    def noise(key, count):
-        return jax.random.normal(key, (count, config.noise))
+    def draw(key, updates: int):
+        points = reals(law, key, updates * config.batch_size)
+        return points.reshape(updates, config.batch_size, 2)
 
     def init(key, batch):
-        critic_key, generator_key = jax.random.split(key)
-        critic = critic_net.init(critic_key, jnp.zeros((1, 2)))
-        generator = generator_net.init(generator_key, jnp.zeros((1, config.noise)))
-        # The average is a copy: the step donates the state, and no buffer can be donated twice.
-        nets = critic, generator, jax.tree.map(jnp.copy, generator)
-        states = critic_optimizer.init(critic), generator_optimizer.init(generator)
-        return Players(*nets, *states, jnp.zeros((), jnp.int32))
-
-    def critic_update(players, key):
-        real_key, noise_key, point_key = jax.random.split(key, 3)
-        real = reals(law, real_key, config.batch_size)
-        fake = generate(players.generator, noise(noise_key, config.batch_size))
-
-        def loss(params):
-            return game.critic(lambda x: score(params, x), real, fake, point_key)
-
-        value, gradient = jax.value_and_grad(loss)(players.critic)
-        updates, state = critic_optimizer.update(gradient, players.of_critic)
-        critic = optax.apply_updates(players.critic, updates)
-        return players._replace(critic=critic, of_critic=state), value
-
-    def generator_update(players, key):
-        real_key, noise_key = jax.random.split(key)
-        v_real = score(players.critic, reals(law, real_key, config.batch_size))
-        z = noise(noise_key, config.batch_size)
-
-        def loss(params):
-            return jnp.mean(game.generator(v_real, score(players.critic, generate(params, z))))
-
-        value, gradient = jax.value_and_grad(loss)(players.generator)
-        updates, state = generator_optimizer.update(gradient, players.of_generator)
-        generator = optax.apply_updates(players.generator, updates)
-        players = players._replace(generator=generator, of_generator=state)
-        return averaged(players, config.average_decay), value
+        return begin(game, key, jnp.zeros((1, 2)))
 
     def step(players, batch, key):
-        def update(players, key):
-            critic_key, generator_key = jax.random.split(key)
-            keys = jax.random.split(critic_key, config.critic_updates)
-            players, critic_losses = jax.lax.scan(critic_update, players, keys)
-            players, generator_loss = generator_update(players, generator_key)
-            return players, (jnp.mean(critic_losses), generator_loss)
+        def one(players, key):
+            real_key, key = jax.random.split(key)
+            return play(game, players, Turn(draw(real_key, config.critic_updates + 1)), key)
 
-        keys = jax.random.split(key, config.updates)
-        players, (critic_loss, generator_loss) = jax.lax.scan(update, players, keys)
-        values = {"critic_loss": critic_loss, "generator_loss": generator_loss}
-        return players, {name: jnp.mean(value) for name, value in values.items()}
+        players, found = jax.lax.scan(one, players, jax.random.split(key, config.updates))
+        return players, {n: jnp.mean(found[n]) for n in ("critic_loss", "generator_loss")}
 
     def evaluate(players, batch, key):
-        samples = generate(players.average, noise(key, SAMPLES))
+        samples = sample(game, players.average, game.noise(key, SAMPLES))
         found = metrics.mode_counts(law.centers, samples, law.deviation)
         report = {
             "modes": metrics.captured_modes(found.counts),
@@ -327,7 +222,7 @@ def played(game: Game, law: Mixture, config: Config) -> tuple[Method, Networks]:
         }
         return {n: jnp.full(len(batch["number"]), value) for n, value in report.items()}
 
-    return Method(init, step, evaluate), Networks(score, generate)
+    return Method(init, step, evaluate)
 
 
 def main(config: Config) -> dict:
@@ -336,25 +231,23 @@ def main(config: Config) -> dict:
     # Examples are drawn from the step's key: the batch only says how many.
     numbers = Arrays({"number": np.arange(config.batch_size, dtype=np.int32)})
     data = Images(config.data, numbers, numbers, (1, 1, 1), 1)
-    both = {name: played(game, law, config) for name, game in games(config).items()}
-    networks = {name: functions for name, (_, functions) in both.items()}
+    rules = games(config)
     method = side_by_side(
-        {name: method for name, (method, _) in both.items()}, pictures(config, law, networks)
+        {name: played(game, law, config) for name, game in rules.items()},
+        pictures(law, rules),
     )
     return train("gan_toy", config, data=data, **method._asdict())
 
 
-def pictures(config: Config, law: Mixture, networks: dict[str, Networks]):
+def pictures(law: Mixture, rules: dict[str, Game]):
     """Samples on the field of each critic, with the circles that quality means."""
 
     def draw(state, batch, key):
-        z = jax.random.normal(key, (1000, config.noise))
-
         def panels(sheet):
             for axis, (name, players) in zip(
                 np.ravel(sheet.subplots(1, len(state))), state.items(), strict=True
             ):
-                _draw(axis, law, networks[name], players, z)
+                _draw(axis, law, rules[name], players, key)
                 axis.set_title(name)
 
         return {"samples": figure(panels, width=5 * len(state), height=5)}
@@ -362,17 +255,17 @@ def pictures(config: Config, law: Mixture, networks: dict[str, Networks]):
     return draw
 
 
-def _draw(axis, law: Mixture, functions: Networks, players: Players, z) -> None:
+def _draw(axis, law: Mixture, game: Game, players: Players, key) -> None:
     side = np.linspace(-2, 2, 100, dtype=np.float32)
     x, y = np.meshgrid(side, side)
     points = np.stack([x.ravel(), y.ravel()], axis=-1)
-    height = np.asarray(functions.critic(players.critic, points)).reshape(x.shape)
+    height = np.asarray(scores(game, players, points)).reshape(x.shape)
     axis.contourf(x, y, height, 30, cmap="Greys_r")
     for center in law.centers:
         angles = np.linspace(0, 2 * np.pi, 40)
         circle = np.stack([np.cos(angles), np.sin(angles)])
         axis.plot(*(center[:, None] + 3 * law.deviation * circle), "C0", linewidth=0.6)
-    samples = np.asarray(functions.generator(players.average, z))
+    samples = np.asarray(sample(game, players.average, game.noise(key, 1000)))
     axis.plot(*samples.T, "C1.", markersize=1.5)
     axis.set(xlim=(-2, 2), ylim=(-2, 2), aspect="equal", xticks=[], yticks=[])
 
