@@ -61,7 +61,7 @@ class Config(RunConfig):
     """Real and fake examples per update."""
     width: int = 64
     """Units of the critic's two hidden layers."""
-    learning_rate: float = 0.005
+    learning_rate: float = 0.01
     """Peak of Adam's step size of both players; a cosine takes it to zero."""
     log_every: int = 100
     """Steps between two lines of training metrics."""
@@ -107,7 +107,9 @@ def uniform(key, count: int):
     Stratified, so that a mean over the batch is nearly the integral: with twice as many independent
     draws, errors of up to 4 % remained.
     """
-    return (jnp.arange(count) + jax.random.uniform(key, (count,), minval=1e-3)) / count
+    # Short of both ends of the cells: in f32 the last would reach 1, whose quantile is infinite.
+    within = jax.random.uniform(key, (count,), minval=1e-3, maxval=1 - 1e-3)
+    return (jnp.arange(count) + within) / count
 
 
 def reals(key, count: int):
