@@ -20,8 +20,9 @@ step      One turn at 32x32x3 and 64x64x3, width 64, of WGAN-GP (`gp`), WGAN-div
 critic    One update of the critic alone at 32x32x3, width 64, with each penalty: `ratio` is seconds
           over those of the Wasserstein critic without any, `over_gp` over those with WGAN-GP's.
           GAN-QP is to be cheaper than WGAN-GP.
-seeds     A turn of 8 models at once by vmap, as `--seeds 8` trains them, against 8 turns of one
-          model, at 28x28x1 and width 16: `ratio` is seconds per model over those of one alone.
+seeds     A turn of 8 models, as `--seeds 8` trains them: by vmap (on an accelerator) and by
+          lax.map (on a CPU), against 8 turns of one model, as 8 runs would do one after the other;
+          28x28x1, width 16. `ratio` is seconds over those of the separate turns.
 compile   Seconds to trace, lower and compile a turn, persistent cache off.
 
 Results: not measured yet.
@@ -220,11 +221,16 @@ def seeds_case() -> list[dict]:
         game = config(width=16).game(shape)
         train, real = trainer(game), images(shape)
         start = jax.jit(jax.vmap(partial(begin, game), in_axes=(0, None)))
-        together = start(jax.random.split(jax.random.key(1), SEEDS), real[0])
-        runs = {
-            "one by one": runner(train, initial(game, shape), real, SEEDS),
-            "vmap": runner(jax.vmap(train, in_axes=(0, None)), together, real),
+        ways = {
+            "vmap": jax.vmap(train, in_axes=(0, None)),
+            "lax.map": lambda players, real, train=train: jax.lax.map(
+                lambda own: train(own, real), players
+            ),
         }
+        runs = {"one by one": runner(train, initial(game, shape), real, SEEDS)}
+        for way, together in ways.items():
+            players = start(jax.random.split(jax.random.key(1), SEEDS), real[0])
+            runs[way] = runner(together, players, real)
         times = lib.in_turn(runs, rounds=15)
         for way, t in times.items():
             seconds = statistics.median(t) / SEEDS

@@ -29,8 +29,8 @@ class Config(GanConfig):
     """Tell both players the class."""
     held_out: bool = False
     """Judge by the last fifth of the training images, kept out of training: to choose knobs by."""
-    extractor_dir: str = "runs/extractors"
-    """Folder that keeps the classifier by whose features the samples are judged."""
+    extractor_dir: str = ""
+    """Folder that keeps the classifier by which samples are judged; empty: beside the run's."""
 
     LEAST: ClassVar = GanConfig.LEAST
 
@@ -94,9 +94,10 @@ def judgement(config: Config, game: Game, data: Images, generate):
 
         return by_pixels
 
-    extractor = features.extractor(data, config.extractor_dir)
-    real = judge.reference(data.test, data.levels, extractor, config.extractor_dir)
-    floor = judge.floor(data, real, extractor, config.extractor_dir)
+    folder = features.folder(config.extractor_dir, config.workdir)
+    extractor = features.extractor(data, folder)
+    real = judge.reference(data.test, data.levels, extractor, folder)
+    floor = judge.floor(data, real, extractor, folder)
 
     def by_features(players, key):
         sample_key, key = jax.random.split(key)

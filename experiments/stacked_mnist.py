@@ -28,8 +28,8 @@ class Config(GanConfig):
     """Data set; one image of it in each of three channels."""
     samples: int = 26_000
     """Samples that are classified; the customary number."""
-    extractor_dir: str = "runs/extractors"
-    """Folder that keeps the classifier of single images."""
+    extractor_dir: str = ""
+    """Folder that keeps the classifier by which samples are judged; empty: beside the run's."""
 
     LEAST: ClassVar = GanConfig.LEAST | {"samples": 1}
 
@@ -79,7 +79,7 @@ def main(config: Config) -> dict:
 
 def judgement(config: Config, game: Game, data: Images, generate):
     """The judge of the modes that the running average finds."""
-    extractor = features.extractor(data, config.extractor_dir)
+    extractor = features.extractor(data, features.folder(config.extractor_dir, config.workdir))
 
     def modes(images):
         """Captured modes and KL to the uniform law of [N, H, W, 3]."""

@@ -51,6 +51,11 @@ def signed_pixels(image, levels: int):
     return image.astype(np.float32) / ((levels - 1) / 2) - 1
 
 
+def folder(chosen: str, workdir: str) -> pathlib.Path:
+    """The folder that was chosen, or "extractors" beside the folder of a run."""
+    return pathlib.Path(chosen or pathlib.Path(workdir or "runs/any").parent / "extractors")
+
+
 def extractor(data: Images, folder: str | pathlib.Path) -> Extractor:
     """The classifier of a data set, trained where the folder does not hold it yet.
 

@@ -10,7 +10,15 @@ from experiments.lib.errors import UserError
 
 # A run may go on with other values of these. More steps also stretch a learning rate schedule that
 # is laid over all steps, from there on: not the same as having asked for so many at once.
-_FREE = {"workdir", "data_dir", "steps", "log_every", "eval_every", "checkpoint_every"}
+_FREE = {
+    "workdir",
+    "data_dir",
+    "extractor_dir",
+    "steps",
+    "log_every",
+    "eval_every",
+    "checkpoint_every",
+}
 
 
 def write_atomic(path: pathlib.Path, content: bytes) -> None:

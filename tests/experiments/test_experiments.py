@@ -37,6 +37,14 @@ def lines(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+def fingerprints(folder):
+    """Of every leaf of the last state: networks, averages, statistics, optimizers, counts."""
+    last = max((folder / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
+    proof = json.loads((last / "proof" / "metadata").read_text())
+    assert len(proof["prints"]) == len(proof["names"]) > 0
+    return proof["names"], proof["prints"]
+
+
 def interrupt_after(monkeypatch, step):
     write = Logs.write
 
@@ -74,6 +82,7 @@ def test_runs_resumes_and_does_not_mind_the_devices(module, tmp_path, monkeypatc
     assert not (tmp_path / "parts" / "summary.json").exists()
     parts = run(module, tmp_path / "parts")
     assert parts["metrics"] == whole["metrics"]
+    assert fingerprints(tmp_path / "parts") == fingerprints(tmp_path / "whole")
     assert lines(tmp_path / "parts") == lines(tmp_path / "whole")
 
     assert len(jax.devices()) == 8

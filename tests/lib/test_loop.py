@@ -9,13 +9,16 @@ import threading
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh
 
 from experiments.lib import devices
-from experiments.lib.data import Arrays, load_images
+from experiments.lib.config import RunConfig
+from experiments.lib.data import Arrays, Images, load_images
 from experiments.lib.errors import DivergedError, UserError
+from experiments.lib.loop import train
 
 
 def _steps_logged(folder) -> list[int]:
@@ -205,3 +208,51 @@ def test_a_batch_that_does_not_fit_the_devices_is_refused(toy, tmp_path):
     with pytest.raises(UserError, match="--batch-size 30: expected a multiple of the 8 devices"):
         toy.main(toy.Config(workdir=str(tmp_path / "run"), batch_size=30))
     assert not list((tmp_path / "run").iterdir())
+
+
+def counted(seeds, tmp_path, **changes):
+    """A run whose state is the sum of the pixels that it has seen, judged as a whole."""
+    seen = np.arange(40, dtype=np.uint8).reshape(40, 1, 1, 1)
+    data = Images("counts", Arrays({"image": seen}), Arrays({"image": seen[:3]}), (1, 1, 1), 256)
+    judged = []
+
+    def step(state, batch, key):
+        total = state + jnp.sum(batch["image"], dtype=jnp.float32)
+        return total, {"examples": len(batch["image"])}
+
+    def judge(state, key):
+        assert len(state.devices()) == 1
+        judged.append(np.asarray(jax.random.key_data(key)))
+        return {"total": float(state)}
+
+    config = RunConfig(
+        workdir=str(tmp_path), steps=5, batch_size=8, seeds=seeds, log_every=1, **changes
+    )
+    summary = train(
+        "counted",
+        config,
+        init=lambda key, batch: jnp.zeros(()),
+        step=step,
+        judge=judge,
+        data=data,
+        batches_per_step=2,
+    )
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    return summary, judged, lines
+
+
+def test_a_judge_sees_the_whole_state_and_a_step_may_take_several_batches(tmp_path):
+    summary, judged, lines = counted(1, tmp_path, eval_every=0)
+    # 5 steps of 2 x 8 examples are two passes over the 40.
+    assert summary["metrics"] == {"total": 2 * sum(range(40))}
+    assert lines[0]["train/examples"] == 16
+    assert len(judged) == 1
+    assert 0 < summary["step_seconds"] < summary["seconds"] + 0.1
+
+
+def test_every_seed_is_judged_with_a_key_of_its_own_and_the_same_at_every_step(tmp_path):
+    summary, judged, _ = counted(3, tmp_path, eval_every=4)
+    assert summary["metrics"] == {"total": 1560.0, "total_std": 0.0}
+    assert len(judged) == 6
+    np.testing.assert_array_equal(judged[:3], judged[3:])
+    assert len({tuple(key) for key in judged}) == 3
