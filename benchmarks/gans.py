@@ -46,15 +46,15 @@ BATCH, WIDTH, SEEDS = 64, 64, 8
 GAMES: dict[str, Callable[..., GanConfig]] = {
     "gp": partial(GanConfig, loss="wasserstein", penalty="gp"),
     "div": partial(GanConfig, loss="wasserstein", penalty="div"),
-    "qp": partial(GanConfig, loss="qp_l2"),
+    "qp": partial(GanConfig, loss="qp_l2", penalty="none"),
 }
 CRITICS: dict[str, dict[str, Any]] = {
-    "none": {},
+    "none": {"penalty": "none"},
     **{name: {"penalty": name} for name in ("gp", "lp", "dragan", "div", "r1", "r1_r2")},
-    "spectral": {"spectral_norm": True},
-    "clip": {"clip": 0.01},
-    "qp_l1": {"loss": "qp_l1"},
-    "qp_l2": {"loss": "qp_l2"},
+    "spectral": {"penalty": "none", "spectral_norm": True},
+    "clip": {"penalty": "none", "clip": 0.01},
+    "qp_l1": {"loss": "qp_l1", "penalty": "none"},
+    "qp_l2": {"loss": "qp_l2", "penalty": "none"},
 }
 ROUNDS = {32: 9, 64: 4}  # by the side of the images
 

@@ -25,6 +25,12 @@ class Config(GanConfig):
 
     data: Literal["digits", "mnist", "fashion_mnist", "cifar10_jpeg", "anime_faces"] = "digits"
     """Data set."""
+    steps: int = 4000
+    """Updates of the generator."""
+    eval_every: int = 2000
+    """Steps between two judgements, with pictures; 0: only at the end."""
+    checkpoint_every: int = 1000
+    """Steps between two checkpoints; 0: only at the end."""
     conditional: bool = False
     """Tell both players the class."""
     held_out: bool = False

@@ -26,6 +26,12 @@ class Config(GanConfig):
 
     data: Literal["digits", "mnist", "fashion_mnist"] = "digits"
     """Data set; one image of it in each of three channels."""
+    steps: int = 4000
+    """Updates of the generator."""
+    eval_every: int = 2000
+    """Steps between two judgements, with pictures; 0: only at the end."""
+    checkpoint_every: int = 1000
+    """Steps between two checkpoints; 0: only at the end."""
     samples: int = 26_000
     """Samples that are classified; the customary number."""
     extractor_dir: str = ""

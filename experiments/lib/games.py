@@ -119,8 +119,8 @@ def penalties(points: str = "between", power: float = 6.0) -> Mapping[str, Calla
     }
 
 
-USUAL_WEIGHTS = {"none": 0.0, "gp": 10.0, "lp": 10.0, "dragan": 10.0, "div": 2.0, "r1": 5.0}
-USUAL_WEIGHTS["r1_r2"] = 10.0  # gamma; R1's is gamma / 2, of the same gamma
+USUAL_WEIGHTS = {"none": 0.0, "gp": 10.0, "lp": 10.0, "dragan": 10.0, "div": 2.0, "r1": 0.5}
+USUAL_WEIGHTS["r1_r2"] = 1.0  # gamma, where R1's is gamma / 2
 
 NORMS: Mapping[str, Callable | None] = {
     "none": None,
@@ -142,11 +142,11 @@ class GanConfig(RunConfig):
     an f-GAN: kl, reverse_kl, jensen_shannon, jeffreys, chi_square_over_q, chi_square_over_p,
     squared_hellinger, total_variation, each also with the generator's heuristic loss, as
     kl_heuristic."""
-    penalty: Literal["none", "gp", "lp", "dragan", "div", "r1", "r1_r2"] = "none"
+    penalty: Literal["none", "gp", "lp", "dragan", "div", "r1", "r1_r2"] = "r1_r2"
     """Of the critic's slope: WGAN-GP's, its one-sided form, DRAGAN's, WGAN-div's, R1, R1 + R2."""
     penalty_weight: float | None = None
-    """Weight of the penalty (r1: gamma / 2, r1_r2: gamma, div: k); unset: the usual one, 10, but 5
-    of r1 and 2 of div."""
+    """Weight of the penalty (r1: gamma / 2, r1_r2: gamma, div: k); unset: 10, but 2 of div, 0.5 of
+    r1, 1 of r1_r2."""
     points: Literal["between", "within", "pooled", "both", "fake", "real"] = "between"
     """Where gp, lp and div look: between real and fake, between two of one kind, between any two,
     at both, at one kind alone."""
@@ -211,7 +211,8 @@ class GanConfig(RunConfig):
         if self.critic_norm == "batch" and self.penalty != "none":
             raise UserError(
                 f"--critic-norm batch: expected layer, group or none with --penalty {self.penalty},"
-                " which is of the gradient at single examples: batch normalization mixes them"
+                " which is of the gradient at single examples: batch normalization mixes them; or"
+                " --penalty none"
             )
 
     def game(self, shape: tuple[int, int, int]) -> Game:

@@ -267,7 +267,7 @@ def test_flags_that_make_no_sense(flags, message):
 
 def test_a_game_has_what_its_flags_say():
     rules = GanConfig(penalty="r1", generator_norm="none", clip=0.5, pack=2).game((8, 8, 1))
-    assert (rules.weight, rules.clip, rules.pack) == (5.0, 0.5, 2)
+    assert (rules.weight, rules.clip, rules.pack) == (0.5, 0.5, 2)
     assert rules.sampler is rules.generator
     assert GanConfig(penalty="gp", penalty_weight=0.0).game((8, 8, 1)).weight == 0
-    assert GanConfig().game((8, 8, 1)).penalty is None
+    assert GanConfig(penalty="none").game((8, 8, 1)).penalty is None
