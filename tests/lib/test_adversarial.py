@@ -153,6 +153,22 @@ def test_the_average_has_the_batch_statistics_and_the_sampler_uses_it():
     np.testing.assert_allclose(sample(rules, after.average, z), x, rtol=1e-5)
 
 
+def test_a_critics_batch_statistics_are_those_of_the_reals_and_then_of_the_fakes():
+    class Judge(nn.Module):
+        @nn.compact
+        def __call__(self, x, context=None):
+            norm = nn.BatchNorm(use_running_average=False, momentum=0.5)
+            return Linear()(norm(x))
+
+    turn = reals()
+    before, after, _ = one_turn(game(critic=Judge()), turn)
+    fake = noise(noise_of_critic()[0][0], 4) + b_of(before)[None]
+    # From 0, by halves; the generator's update leaves them alone.
+    expected = 0.25 * turn.real[0].mean(axis=(0, 1)) + 0.5 * fake.mean(axis=(0, 1))
+    (stats,) = after.critic["batch_stats"].values()
+    np.testing.assert_allclose(stats["mean"], expected, rtol=1e-5, atol=1e-6)
+
+
 def test_the_average_forgets_the_start_and_then_slows_down():
     rules = game(average_decay=0.5, generator_optimizer=optax.sgd(0.0))
     players = begin(rules, jax.random.key(0), reals().real[0])
