@@ -12,7 +12,7 @@ import pytest
 from experiments.lib.adversarial import Game, Turn, begin, play, sample, samples, scores
 from experiments.lib.errors import UserError
 from experiments.lib.games import LOSSES, POINTS, USUAL_WEIGHTS, GanConfig, penalties
-from jaxgen import regularizers
+from jaxgen import divergences, losses, regularizers
 
 
 class Linear(nn.Module):
@@ -249,6 +249,40 @@ def test_every_place_of_a_penalty(points):
     rules = game(penalty=penalties(points, power=4.0)["div"], weight=0.1)
     before, _, metrics = one_turn(rules, reals())
     np.testing.assert_allclose(metrics["penalty"], jnp.sum(w_of(before) ** 2) ** 2, rtol=1e-4)
+
+
+def test_what_each_penalty_is_and_where_it_looks():
+    """The critic |x|^2 / 2 has the gradient x."""
+    real, fake = np.random.default_rng(1).standard_normal((2, 3, 2)).astype(np.float32)
+    key = jax.random.key(0)
+    between = regularizers.interpolate(key, real, fake)
+    around = regularizers.dragan_points(key, real)
+    norm = {
+        name: np.linalg.norm(x, axis=1)
+        for name, x in {"r": real, "f": fake, "b": between, "a": around}.items()
+    }
+    expected = {
+        "gp": (norm["b"] - 1) ** 2,
+        "lp": np.maximum(norm["b"] - 1, 0) ** 2,
+        "div": norm["b"] ** 4,
+        "dragan": (norm["a"] - 1) ** 2,
+        "r1": norm["r"] ** 2,
+        "r1_r2": np.concatenate([norm["r"], norm["f"]]) ** 2,
+    }
+    for name, penalty in penalties(power=4.0).items():
+        found = penalty(lambda x: jnp.sum(x**2, axis=1) / 2, real, fake, key)
+        np.testing.assert_allclose(found, expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_f_gans_generator_is_honest_or_heuristic():
+    v = jnp.linspace(-1, 1, 5)
+    record = divergences.squared_hellinger()
+    honest, heuristic = LOSSES["squared_hellinger"], LOSSES["squared_hellinger_heuristic"]
+    np.testing.assert_allclose(honest.generator(v, v), losses.f_gan_generator_loss(record, v))
+    np.testing.assert_allclose(
+        heuristic.generator(v, v), losses.f_gan_heuristic_generator_loss(record, v)
+    )
+    assert jnp.abs(honest.generator(v, v) - heuristic.generator(v, v)).max() > 1
 
 
 def test_every_penalty_has_a_usual_weight():

@@ -65,6 +65,16 @@ def test_gradient_passes_through_sigma_but_not_through_the_vectors(x64):
     np.testing.assert_array_equal(blind, 0)
 
 
+def test_away_from_the_fixed_point_the_vectors_count_as_constants(x64):
+    w, c = jnp.asarray(np.random.default_rng(5).standard_normal((2, 4, 3)))
+    u = jnp.asarray([1.0, 0.0, 0.0])
+    v = w @ u / jnp.linalg.norm(w @ u)
+    moved = v @ w / jnp.linalg.norm(v @ w)
+    expected = jax.grad(lambda w: jnp.sum(c * w / (v @ w @ moved)))(w)
+    found = jax.grad(lambda w: jnp.sum(c * spectral_normalize(w, u)[0]))(w)
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
 def test_against_flax():
     """The same power iteration as nn.SpectralNorm, from the same vector."""
     x = jnp.asarray(np.random.default_rng(4).standard_normal((2, 5)), jnp.float32)
