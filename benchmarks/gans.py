@@ -20,6 +20,8 @@ step      One turn at 32x32x3 and 64x64x3, width 64, of WGAN-GP (`gp`), WGAN-div
 critic    One update of the critic alone at 32x32x3, width 64, with each penalty: `ratio` is seconds
           over those of the Wasserstein critic without any, `over_gp` over those with WGAN-GP's.
           GAN-QP is to be cheaper than WGAN-GP.
+games     A turn of the games in the table of experiments/gan.py, at its size (28x28x1, width 16):
+          `ratio` is seconds over those of the non-saturating one.
 seeds     A turn of 8 models, as `--seeds 8` trains them: by vmap (on an accelerator) and by
           lax.map (on a CPU), against 8 turns of one model, as 8 runs would do one after the other;
           28x28x1, width 16. `ratio` is seconds over those of the separate turns.
@@ -55,6 +57,18 @@ CRITICS: dict[str, dict[str, Any]] = {
     "clip": {"penalty": "none", "clip": 0.01},
     "qp_l1": {"loss": "qp_l1", "penalty": "none"},
     "qp_l2": {"loss": "qp_l2", "penalty": "none"},
+}
+TABLE: dict[str, dict[str, Any]] = {
+    "non_saturating": {"loss": "non_saturating", "penalty": "none"},
+    "least_squares": {"loss": "least_squares", "penalty": "none"},
+    "kl_heuristic": {"loss": "kl_heuristic", "penalty": "none"},
+    "hinge, spectral norm": {"loss": "hinge", "penalty": "none", "spectral_norm": True},
+    "wasserstein, clip": {"loss": "wasserstein", "penalty": "none", "clip": 0.1},
+    "wasserstein, gp": {"loss": "wasserstein", "penalty": "gp"},
+    "wasserstein, div": {"loss": "wasserstein", "penalty": "div"},
+    "qp_l1": {"loss": "qp_l1", "penalty": "none"},
+    "qp_l2": {"loss": "qp_l2", "penalty": "none"},
+    "relativistic, r1_r2": {"loss": "relativistic", "penalty": "r1_r2"},
 }
 ROUNDS = {32: 9, 64: 4}  # by the side of the images
 
@@ -213,6 +227,24 @@ def critic_case() -> list[dict]:
     ]
 
 
+def games_case() -> list[dict]:
+    """One turn of the experiment, by game."""
+    shape, runs = (28, 28, 1), {}
+    for name, knobs in TABLE.items():
+        game = GanConfig(**{"width": 16, **knobs}).game(shape)
+        runs[name] = runner(trainer(game), initial(game, shape), images(shape))
+    times = lib.in_turn(runs, rounds=25)
+    return [
+        lib.row(
+            "games",
+            name=name,
+            seconds=statistics.median(t),
+            **lib.ratio(t, times["non_saturating"]),
+        )
+        for name, t in times.items()
+    ]
+
+
 def seeds_case() -> list[dict]:
     """Eight models at once, and one after the other."""
     configs: dict[str, Callable[..., GanConfig]] = {"relativistic": GanConfig, "gp": GAMES["gp"]}
@@ -268,6 +300,7 @@ def compile_case() -> list[dict]:
 CASES = {
     "step": step_case,
     "critic": critic_case,
+    "games": games_case,
     "seeds": seeds_case,
     "compile": compile_case,
 }
