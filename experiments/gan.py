@@ -4,7 +4,7 @@
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from experiments.lib import features, judge
 from experiments.lib.adversarial import Game, Turn, begin, play, sample, samples, scores
 from experiments.lib.config import launch
 from experiments.lib.data import Images, held_out, load_images
+from experiments.lib.errors import UserError
 from experiments.lib.games import GanConfig
 from experiments.lib.loop import train
 from experiments.lib.pictures import figure, grid
@@ -38,8 +39,6 @@ class Config(GanConfig):
     extractor_dir: str = ""
     """Folder that keeps the classifier by which samples are judged; empty: beside the run's."""
 
-    LEAST: ClassVar = GanConfig.LEAST
-
 
 SMOKE = Config(
     steps=4, batch_size=16, width=4, noise=4, critic_updates=2, eval_every=2, log_every=1
@@ -51,6 +50,8 @@ def main(config: Config) -> dict:
     """Train, judge the samples, draw pictures and return the summary."""
     data = load_images(config.data, config.data_dir)
     data = held_out(data) if config.held_out else data
+    if config.conditional and "label" not in data.train[np.arange(1)]:
+        raise UserError(f"--conditional: expected a set with classes, {data.name} has no labels")
     game = config.game(data.shape)
 
     def turn(batch) -> Turn:
@@ -111,7 +112,7 @@ def judgement(config: Config, game: Game, data: Images, generate):
         found = judge.judge(real, extractor.features(fakes(players.average, sample_key)), key)
         return {
             **found,
-            "cfid_of_last": judge.judge(real, raw, key)["cfid"],
+            "cfid_of_last": judge.cfid(real, raw),
             "cfid_of_real": floor["cfid"],
             "kid_of_real": floor["kid"],
         }

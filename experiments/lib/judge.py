@@ -98,20 +98,26 @@ def judge(real: Reference, fakes, key) -> dict[str, float]:
       ValueError: another shape, not finite, or fewer than 65.
     """
     fakes = np.asarray(fakes)
-    if fakes.ndim != 2 or fakes.shape[1:] != real.features.shape[1:]:
-        raise ValueError(f"judge: fakes {fakes.shape}; expected features [N, {FEATURES}]")
-    fit = _fit("the fakes", fakes)
+    distance_of_fits = cfid(real, fakes)
     size = min(1000, min(len(real.features), len(fakes)) // _SUBSETS)
     distance = _kernel_distance(key, real.features, fakes, subsets=_SUBSETS, size=size)
     near, inside = _neighbours(_spaced(real.features, _NEIGHBOURS), _spaced(fakes, _NEIGHBOURS))
     numbers = {
-        "cfid": frechet_distance(real.fit, fit),
+        "cfid": distance_of_fits,
         "kid": distance.mean,
         "kid_standard_error": distance.standard_error,
         **near._asdict(),
         **inside._asdict(),
     }
     return {name: float(value) for name, value in numbers.items()}
+
+
+def cfid(real: Reference, fakes) -> float:
+    """The first number of `judge` alone; arguments and errors as there."""
+    fakes = np.asarray(fakes)
+    if fakes.ndim != 2 or fakes.shape[1:] != real.features.shape[1:]:
+        raise ValueError(f"cfid: fakes {fakes.shape}; expected features [N, {FEATURES}]")
+    return frechet_distance(real.fit, _fit("the fakes", fakes))
 
 
 def floor(

@@ -67,7 +67,7 @@ def test_few_examples_are_enough_but_not_fewer_than_features():
     assert np.isfinite(list(judge(real, _law(65, seed=1), KEY).values())).all()
     with pytest.raises(ValueError, match="the fakes: 64 images; expected at least 65"):
         judge(real, _law(64), KEY)
-    with pytest.raises(ValueError, match=r"judge: fakes \(99, 63\); expected features \[N, 64\]"):
+    with pytest.raises(ValueError, match=r"cfid: fakes \(99, 63\); expected features \[N, 64\]"):
         judge(real, _law(99)[:, 1:], KEY)
     bad = _law(99)
     bad[3, 4] = np.nan
