@@ -1,6 +1,40 @@
 """GANs of images: any loss with any gradient penalty, DCGAN or residual networks, judged alike.
 
-(docstring to come) arXiv
+f-GAN: Nowozin et al. 2016 (arXiv 1606.00709); WGAN-GP: Gulrajani et al. 2017 (1704.00028);
+WGAN-div: Wu et al. 2018 (1712.01026); GAN-QP: Su 2018 (1811.07296); R3GAN's relativistic pairing
+with R1 + R2: Huang et al. 2025 (2501.05441); `--help` lists the others.
+
+    python -m experiments.gan                      cfid 2.21 (0.99 of real images), 1 min
+    python -m experiments.gan --loss qp_l2 --penalty none        GAN-QP, without any constraint
+    python -m experiments.gan --data mnist --data-dir DIR --width 16 --steps 800 --seeds 3 \
+        --eval-every 0 --loss LOSS --penalty PENALTY               a row of the table, 4 min
+
+Samples of the running average of the generator, as many as test images, are compared with these by
+64 features of a small classifier that is trained once on the same data (99.1 % of MNIST's test
+images right, 90.6 % of Fashion-MNIST's): `cfid`, the Frechet distance, `kid`, the unbiased kernel
+distance, `density` and `coverage` (k = 5, among 5,000 of each). None is comparable with FID. A step
+is one update of the generator after `--critic-updates` of the critic; the log counts `d_steps`,
+`g_steps` and `images_seen`.
+
+Equal budget: 800 updates of either player, batches of 64, DCGAN of width 16, Adam 1e-3; 10,000
+samples after the last step:
+
+                                MNIST                          Fashion-MNIST
+    loss, penalty               cfid         kid  dens. cover. cfid         kid  dens. cover.
+    non_saturating              18.7 +- 1.9  0.56 0.35 0.122   24.8 +- 0.6  0.80 0.25 0.082
+    wasserstein, gp             16.6 +- 1.4  0.51 0.38 0.146   20.5 +- 0.6  0.69 0.27 0.106
+    wasserstein, div            15.7 +- 1.6  0.49 0.37 0.150   19.6 +- 1.2  0.66 0.27 0.115
+    qp_l2                       21.7 +- 1.2  0.67 0.37 0.125   23.1 +- 0.9  0.74 0.27 0.092
+    relativistic, r1_r2         16.5 +- 1.4  0.52 0.40 0.160   20.4 +- 0.5  0.68 0.33 0.119
+    real training images         0.1         0.00 0.94 0.948     0.0         0.00 0.97 0.966
+
+Mean and, of cfid, standard deviation over the seeds 0 to 2, JAX 0.10.2, minutes on one CPU core.
+The step size and the weight of WGAN-GP's penalty (10, not 1) were chosen with seed 1000 on training
+images held out for it, the others are the papers' or the usual ones. So short a training tells how
+fast a game starts, not where it ends: the samples look like strokes of digits, and every loss is
+far from real images. Penalties help; the divergence of an f-GAN matters less than its generator's
+loss: KL's honest one gave a cfid of 55 after 600 steps, where the heuristic one of this table does
+not stand out. What a step costs: `python -m benchmarks.gans games`.
 """
 
 from dataclasses import dataclass
