@@ -6,7 +6,7 @@ them among 26,000 samples (Metz et al. 2016, arXiv 1611.02163; Lin et al. 2017, 
 to the uniform law, in nats; the same of triples of real test images stands beside them. Triples are
 drawn anew for every batch, from the training images.
 
-    python -m experiments.stacked_mnist                   1000 modes, kl 0.116 (0.025 of real), 1 min
+    python -m experiments.stacked_mnist                  1000 modes, kl 0.116 (0.025 of real), 1 min
     python -m experiments.stacked_mnist --seeds 3                                       2 min
     python -m experiments.stacked_mnist --data mnist --data-dir DIR             the customary one
 
