@@ -42,7 +42,7 @@ images held out for it; other weights are the usual ones of `--help`. So short a
 fast a game starts, not where it ends: every sample is far from real. The three gradient penalties
 lead on both sets. GAN-QP starts more slowly, at the cheapest step. Of the f-GANs the heuristic
 Jensen-Shannon is the non-saturating game up to constants, and gave its numbers; KL depends on the
-seed, squared Hellinger lost its modes, and KL's honest loss gave 55 after 600 steps (seed 1000). The
+seed, squared Hellinger lost its modes, and KL's honest loss gave 55 (600 steps, seed 1000). The
 other divergences, and the gaps under Fashion-MNIST, have not been run. What a step costs:
 `python -m benchmarks.gans games`.
 """
