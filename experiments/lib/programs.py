@@ -89,8 +89,8 @@ def judge_keys(config: RunConfig) -> list[jax.Array]:
 def _over_seeds(config: RunConfig, function, axes: tuple[int | None, ...]):
     """Binds the first argument of `function`: the seed, or all seeds.
 
-    All at once by vmap on an accelerator. A CPU is as busy with one, and its products of many
-    matrices are slower (a DCGAN's step of three seeds: 168 ms by vmap, 84 one after the other).
+    All at once by vmap on an accelerator. A CPU is as busy with one, and the products of many
+    matrices that vmap makes of convolutions are slower there (`python -m benchmarks.gans seeds`).
     """
     if config.seeds == 1:
         return functools.partial(function, np.uint32(config.seed))
