@@ -84,7 +84,7 @@ import numpy as np
 
 from benchmarks import lib
 from experiments.lib.adversarial import Game, Players, Turn, begin, play
-from experiments.lib.games import GanConfig
+from experiments.lib.games import LOSSES, GanConfig
 
 BATCH, WIDTH, SEEDS = 64, 64, 8
 GAMES: dict[str, Callable[..., GanConfig]] = {
@@ -101,15 +101,12 @@ CRITICS: dict[str, dict[str, Any]] = {
     "qp_l2": {"loss": "qp_l2", "penalty": "none"},
 }
 TABLE: dict[str, dict[str, Any]] = {
-    "non_saturating": {"loss": "non_saturating", "penalty": "none"},
-    "least_squares": {"loss": "least_squares", "penalty": "none"},
-    "kl_heuristic": {"loss": "kl_heuristic", "penalty": "none"},
+    **{name: {"loss": name, "penalty": "none"} for name in LOSSES},
     "hinge, spectral norm": {"loss": "hinge", "penalty": "none", "spectral_norm": True},
     "wasserstein, clip": {"loss": "wasserstein", "penalty": "none", "clip": 0.1},
     "wasserstein, gp": {"loss": "wasserstein", "penalty": "gp"},
     "wasserstein, div": {"loss": "wasserstein", "penalty": "div"},
-    "qp_l1": {"loss": "qp_l1", "penalty": "none"},
-    "qp_l2": {"loss": "qp_l2", "penalty": "none"},
+    "non_saturating, dragan": {"loss": "non_saturating", "penalty": "dragan"},
     "relativistic, r1_r2": {"loss": "relativistic", "penalty": "r1_r2"},
 }
 ROUNDS = {32: 9, 64: 4}  # by the side of the images

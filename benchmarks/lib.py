@@ -22,6 +22,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from experiments.lib import devices
+
 
 def in_turn(functions: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
     """Times functions one after the other, over and over.
@@ -135,6 +137,7 @@ def run(cases: Mapping[str, Callable[[], list[dict[str, Any]]]], names: list[str
     if unknown:
         sys.exit(f"error: {', '.join(sorted(unknown))}: expected some of {', '.join(cases)}")
     jax.config.update("jax_enable_compilation_cache", False)
+    devices.keep_memory()  # as experiments do
     rows = [environment()]
     for name in names or cases:
         rows += cases[name]()

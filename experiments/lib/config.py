@@ -86,6 +86,7 @@ def launch(main: Callable[[C], object], config_type: type[C]) -> None:
     """
     try:
         config = _parse(config_type, sys.modules[main.__module__].__doc__)
+        devices.keep_memory()
         devices.start()
         main(config)
     except UserError as error:

@@ -22,8 +22,29 @@ def pointwise(x, kernel):
     Returns:
       [..., O].
     """
-    y = x.reshape(-1, x.shape[-1]) @ kernel
+    product = _product if jax.default_backend() == "cpu" else jnp.matmul
+    y = product(x.reshape(-1, x.shape[-1]), kernel)
     return y.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+@jax.custom_jvp
+def _product(x, kernel):
+    """x @ kernel, [N, I] by [I, O], with a fast gradient of the kernel on the CPU backend.
+
+    That gradient, x^T g, contracts the rows of both. XLA's CPU backend has no fast routine for it,
+    but for (g^T x)^T with a g^T in memory, which takes 0.5 to 0.8 of the time. The barriers keep
+    XLA from turning one into the other; they move, as the product does, from the kernel's tangent
+    to the gradient.
+    """
+    return x @ kernel
+
+
+@_product.defjvp
+def _product_jvp(primals, tangents):
+    (x, kernel), (dx, dkernel) = primals, tangents
+    barrier = jax.lax.optimization_barrier
+    of_kernel = barrier(barrier(dkernel.T) @ x.T).T
+    return _product(x, kernel), dx @ kernel + of_kernel
 
 
 def conv3x3(x, kernel):

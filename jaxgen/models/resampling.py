@@ -43,12 +43,10 @@ def conv4x4_down(x, kernel):
     blocks = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))).reshape(b, h + 1, 2, w + 1, 2, i)
     blocks = blocks.transpose(0, 1, 3, 2, 4, 5).reshape(b, h + 1, w + 1, 4 * i)
     taps = kernel.reshape(2, 2, 2, 2, i, o).transpose(0, 2, 1, 3, 4, 5).reshape(4, 4 * i, o)
+    patches = [blocks[:, m : m + h, n : n + w] for m, n in _CORNERS]
     if 4 * i <= o:
-        patches = [blocks[:, m : m + h, n : n + w] for m, n in _CORNERS]
         return pointwise(jnp.concatenate(patches, axis=-1), taps.reshape(16 * i, o))
-    products = pointwise(blocks, taps.swapaxes(0, 1).reshape(4 * i, 4 * o))
-    parts = zip(jnp.split(products, 4, axis=-1), _CORNERS, strict=True)
-    return sum(part[:, m : m + h, n : n + w] for part, (m, n) in parts)
+    return sum(pointwise(patch, tap) for patch, tap in zip(patches, taps, strict=True))
 
 
 def conv4x4_up(x, kernel):
@@ -91,13 +89,11 @@ def conv4x4_up(x, kernel):
     def put(part, m, n):
         return jnp.pad(part, ((0, 0), (m, 1 - m), (n, 1 - n), (0, 0)))
 
-    if i <= 4 * o:
-        patches = jnp.concatenate([put(x, m, n) for m, n in _CORNERS], axis=-1)
-        blocks = pointwise(patches, taps.reshape(4 * i, 4 * o))
+    if 4 * o <= i:
+        parts = jnp.split(pointwise(x, taps.swapaxes(0, 1).reshape(i, 16 * o)), 4, axis=-1)
     else:
-        products = pointwise(x, taps.swapaxes(0, 1).reshape(i, 16 * o))
-        parts = zip(jnp.split(products, 4, axis=-1), _CORNERS, strict=True)
-        blocks = sum(put(part, m, n) for part, (m, n) in parts)
+        parts = [pointwise(x, tap) for tap in taps]
+    blocks = sum(put(part, m, n) for part, (m, n) in zip(parts, _CORNERS, strict=True))
     pixels = blocks.reshape(b, h + 1, w + 1, 2, 2, o).transpose(0, 1, 3, 2, 4, 5)
     return pixels.reshape(b, 2 * h + 2, 2 * w + 2, o)[:, 1:-1, 1:-1]
 

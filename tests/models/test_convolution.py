@@ -58,6 +58,30 @@ def test_pointwise_is_a_matrix_product_on_the_last_axis(shape):
     np.testing.assert_allclose(pointwise(x, kernel), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_pointwise_has_the_derivatives_of_a_matrix_product(x64):
+    """Of first and second order in both modes, and of a batch of kernels."""
+    x, kernel = normal((2, 3, 4)), normal((4, 5), 1)
+
+    def numbers(product):
+        def curved(x, kernel):
+            return jnp.sin(product(x, kernel)).sum()
+
+        stacked = jnp.stack([kernel, 2 * kernel + 1])
+        return (
+            jax.jacfwd(product, (0, 1))(x, kernel),
+            jax.jacrev(product, (0, 1))(x, kernel),
+            jax.hessian(curved, (0, 1))(x, kernel),
+            jax.jacrev(jax.grad(curved, (0, 1)), (0, 1))(x, kernel),
+            jax.vmap(jax.grad(curved, 1), (None, 0))(x, stacked),
+        )
+
+    jax.tree.map(
+        partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12),
+        jax.jit(numbers, static_argnums=0)(pointwise),
+        jax.jit(numbers, static_argnums=0)(jnp.matmul),
+    )
+
+
 def test_conv_is_linear_in_what_it_says_with_a_bias():
     x = normal((2, 4, 5, 3)).astype(jnp.float32)
     for size in (1, 3):
