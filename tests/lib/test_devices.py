@@ -1,8 +1,11 @@
 """One process or many: the same global batch, the same numbers, one common stop."""
 
 import json
+import platform
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import jax
@@ -13,6 +16,34 @@ from experiments.lib import devices
 from experiments.lib.errors import UserError
 
 _FOUR = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+
+
+_TOUCH_FREED_MEMORY = """
+import ctypes, resource, threading
+from experiments.lib import devices
+devices.keep_memory()
+libc, size = ctypes.CDLL(None), 1 << 26
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+def faults():
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        block = libc.malloc(size)
+        libc.memset(block, 1, size)
+        libc.free(block)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+thread = threading.Thread(target=faults)  # as XLA's, which glibc gives other arenas
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is asked to keep memory")
+def test_freed_memory_is_kept_for_the_next_step():
+    program = [sys.executable, "-c", _TOUCH_FREED_MEMORY]
+    faults = subprocess.run(program, capture_output=True, text=True, check=True).stdout
+    assert int(faults) < 100  # of the 16,384 pages
 
 
 def test_the_mesh_has_every_device_in_order():
