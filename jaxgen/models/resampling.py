@@ -16,8 +16,8 @@ def conv4x4_down(x, kernel):
     y[b, h, w, o] = sum_{i, j, c} x[b, 2h + i - 1, 2w + j - 1, c] kernel[i, j, c, o]
 
     On the CPU backend, where XLA's own gradients of strided convolutions are slow, 2x2 blocks
-    become channels, which leaves a 2x2 convolution of stride 1: one matrix product, of the four
-    shifted blocks side by side or of the blocks with all four taps, whichever is narrower.
+    become channels, which leaves a 2x2 convolution of stride 1: a matrix product for each of its
+    four taps, or one of the four shifted blocks side by side where these are narrow.
 
     Args:
       x: [B, H, W, I], H and W even.
@@ -55,8 +55,8 @@ def conv4x4_up(x, kernel):
     y[b, u, v, o] = sum over u = 2h + i - 1, v = 2w + j - 1 of x[b, h, w, c] kernel[i, j, c, o]
 
     As `torch.nn.ConvTranspose2d(I, O, 4, 2, 1)`. 4 is a multiple of the stride, so that every
-    pixel is reached by equally many taps. One matrix product on the CPU
-    backend, as `conv4x4_down`.
+    pixel is reached by equally many taps. On the CPU backend a matrix product for each tap of
+    blocks, or one for all four where what they give is narrow, as `conv4x4_down`.
 
     Args:
       x: [B, H, W, I].
