@@ -25,51 +25,41 @@ games     A turn of the games in the table of experiments/gan.py, at its size (2
 seeds     A turn of 8 models, as `--seeds 8` trains them: by vmap (on an accelerator) and by
           lax.map (on a CPU), against 8 turns of one model, as 8 runs would do one after the other;
           28x28x1, width 16. `ratio` is seconds over those of the separate turns.
-compile   Seconds to trace, lower and compile a turn, persistent cache off.
 
-Results, commit 9683fb4: two cores of an AMD EPYC, quiet for `step`, Python 3.11, JAX 0.10.2,
+Results, commit d5f4f46: two cores of an AMD EPYC, otherwise idle, Python 3.11, JAX 0.10.2,
 PyTorch 2.13.0. Median seconds of a turn of ours, and PyTorch's over ours:
 
                       32x32                    64x64
                       gp      div     qp       gp      div     qp
-    ours, seconds     0.541   0.426   0.385    2.95    2.49    2.04
-    PyTorch           0.94    0.91    0.85     1.04    0.92    0.86
-      channels_last   0.81    0.83    0.73     0.88    0.81    0.78
-      torch.compile                   0.72                     0.76
+    ours, seconds     0.306   0.293   0.276    1.87    1.93    1.30
+    PyTorch           1.26    1.26    1.26     1.21    1.23    1.01
+      channels_last   1.19    1.26    1.14     1.20    1.16    0.95
+      torch.compile                   1.11                     0.97
 
-PyTorch is still faster on this CPU, up to 1.4 times with channels_last. Of the speed of a large
-matrix product ours reaches 51 to 61 %, PyTorch 53 to 81 %. Measured by parts (outside this file, on
-a busy machine): the double backward is level, the plain gradients are not, the generator's least.
+Of the speed of a large matrix product ours reaches 73 to 86 %, PyTorch 61 to 82 %. Both keep their
+freed memory (`devices.keep_memory`), which neither does by itself: without that ours took 1.1 times
+as long at 32x32 and 1.4 times at 64x64 (qp), mapping its memory anew at every turn.
 
-One update of the critic at 32x32, over that of the Wasserstein critic alone (beside tests that
-ran on the same cores):
+One update of the critic at 32x32, over that of the Wasserstein critic alone:
 
-    none      1.00   of gp: 0.68
-    gp        1.48   of gp: 1.00
-    lp        1.71   of gp: 1.10
-    dragan    1.70   of gp: 1.15
-    div       1.50   of gp: 1.04
-    r1        1.54   of gp: 1.00
-    r1_r2     2.56   of gp: 1.66
-    spectral  0.91   of gp: 0.66
-    clip      0.81   of gp: 0.60
-    qp_l1     1.01   of gp: 0.67
-    qp_l2     1.14   of gp: 0.65
+    none      1.00   of gp: 0.64
+    gp        1.58   of gp: 1.00
+    lp        1.58   of gp: 1.01
+    dragan    1.62   of gp: 1.03
+    div       1.52   of gp: 0.96
+    r1        1.44   of gp: 0.90
+    r1_r2     2.20   of gp: 1.42
+    spectral  1.01   of gp: 0.63
+    clip      1.01   of gp: 0.64
+    qp_l1     0.98   of gp: 0.61
+    qp_l2     1.03   of gp: 0.63
 
-A turn of the experiment, over that of the non-saturating game, 29 ms (beside tests as well):
+A turn of the experiment, over that of the non-saturating game, 21 ms: 1.66 with R1 + R2, 1.29 with
+WGAN-GP, 1.28 with WGAN-div, 1.23 with DRAGAN, 0.93 to 1.12 of all losses without a penalty; the
+quartiles of these lie 0.1 to either side. All stand in experiments/gan.py.
 
-    non_saturating          1.00
-    least_squares           0.99
-    kl_heuristic            0.96
-    hinge, spectral norm    1.02
-    wasserstein, clip       1.00
-    wasserstein, gp         1.31
-    wasserstein, div        1.21
-    qp_l1                   1.06
-    qp_l2                   1.12
-    relativistic, r1_r2     1.78
-
-Not measured yet: `seeds`, `compile`.
+Eight seeds, over eight turns of one model, relativistic with R1 + R2 and WGAN-GP: vmap 0.99 and
+1.03, lax.map 1.00 and 0.98.
 """
 
 import statistics
@@ -310,38 +300,11 @@ def seeds_case() -> list[dict]:
     return rows
 
 
-def compile_case() -> list[dict]:
-    """Seconds to compile a turn."""
-
-    def compiler(game, shape):
-        players = jax.eval_shape(partial(initial, game, shape))
-        real = jax.eval_shape(partial(images, shape))
-
-        def run():
-            jax.clear_caches()
-            jax.jit(trainer(game), donate_argnums=0).lower(players, real).compile()
-
-        return run
-
-    rows = []
-    for side in ROUNDS:
-        shape = (side, side, 3)
-        runs = {
-            name: compiler(config(width=WIDTH).game(shape), shape) for name, config in GAMES.items()
-        }
-        rows += [
-            lib.row("compile", game=name, side=side, seconds=statistics.median(t))
-            for name, t in lib.in_turn(runs, rounds=3).items()
-        ]
-    return rows
-
-
 CASES = {
     "step": step_case,
     "critic": critic_case,
     "games": games_case,
     "seeds": seeds_case,
-    "compile": compile_case,
 }
 
 
