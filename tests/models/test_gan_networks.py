@@ -36,7 +36,7 @@ def test_generators_make_images_of_the_shape_in_range(network, shape):
     assert x.shape == (5, *shape)
     assert jnp.abs(x).max() <= 1
     assert 0.2 < float(x.std()) < 0.95  # neither dead nor saturated
-    moved = model.apply(params, z, context[::-1])
+    moved = jax.jit(model.apply)(params, z, context[::-1])
     assert (jnp.abs(moved - x).max(axis=(1, 2, 3)) > 1e-3).tolist() == [
         True,
         True,
@@ -56,18 +56,23 @@ def test_critics_judge_every_example_by_itself(network, shape, norm):
     model = network(width=8, norm=NORMS[norm])
     scores, params = jax.jit(model.init_with_output)(jax.random.key(0), x)
     assert scores.shape == (4,)
-    gradient = jax.grad(lambda x: model.apply(params, x)[1])(x)
+    apply = jax.jit(model.apply)
+    gradient = jax.jit(jax.grad(lambda x: apply(params, x)[1]))(x)
     assert jnp.abs(gradient[1]).max() > 1e-4
     np.testing.assert_array_equal(gradient[jnp.array([0, 2, 3])], 0)
-    np.testing.assert_allclose(model.apply(params, x[::-1])[::-1], scores, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(apply(params, x[::-1])[::-1], scores, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("model", [DCGANCritic, ResidualCritic])
 def test_batch_normalization_mixes_examples(model):
     model = model(width=8, norm=NORMS["batch"])
     x = normal((4, 16, 16, 1))
-    params = model.init(jax.random.key(0), x)
-    gradient = jax.grad(lambda x: model.apply(params, x, mutable=["batch_stats"])[0][1])(x)
+    params = jax.jit(model.init)(jax.random.key(0), x)
+
+    def score(x):
+        return model.apply(params, x, mutable=["batch_stats"])[0][1]
+
+    gradient = jax.jit(jax.grad(score))(x)
     assert jnp.abs(gradient[0]).max() > 1e-5
 
 
@@ -77,13 +82,14 @@ def test_batch_statistics_are_kept_and_used(network):
     z = normal((64, 6))
     trains = network((8, 8, 1), width=4, norm=NORMS["batch"])
     samples = network((8, 8, 1), width=4, norm=partial(nn.BatchNorm, use_running_average=True))
-    variables = trains.init(jax.random.key(0), z)
+    variables = jax.jit(trains.init)(jax.random.key(0), z)
     look = jax.jit(partial(trains.apply, mutable=["batch_stats"]))
-    before = samples.apply(variables, z)
+    sample = jax.jit(samples.apply)
+    before = sample(variables, z)
     for _ in range(600):
         x, new = look(variables, z)
         variables = {**variables, **new}
-    after = samples.apply(variables, z)
+    after = sample(variables, z)
     assert jnp.abs(before - x).max() > 0.1
     np.testing.assert_allclose(after, x, atol=0.02)
 
@@ -109,21 +115,23 @@ def test_projection_is_linear_in_features_and_class():
 def test_a_block_whose_branch_is_zero_is_its_shortcut(sizes, shape):
     x = normal((2, 4, 4, 3))
     block = ResidualBlock(5, **sizes)
-    params = block.init(jax.random.key(0), x)
-    assert block.apply(params, x).shape == shape
+    params = jax.jit(block.init)(jax.random.key(0), x)
+    apply = jax.jit(block.apply)
+    assert apply(params, x).shape == shape
     layers = params["params"]
     layers["Conv_1"] = jax.tree.map(jnp.zeros_like, layers["Conv_1"])
     shortcut = jnp.einsum("bhwi,io->bhwo", x, layers["Conv_2"]["kernel"][0, 0])
     change = next(iter(sizes.values()), lambda x: x)
-    np.testing.assert_allclose(block.apply(params, x), change(shortcut), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(apply(params, x), change(shortcut), rtol=1e-4, atol=1e-5)
 
 
 def test_a_first_block_keeps_the_sign_of_an_image():
     """A relu on the image itself would lose half of it."""
     x = -jnp.abs(normal((2, 8, 8, 1)))
     model = ResidualCritic(width=8)
-    params = model.init(jax.random.key(0), x)
-    assert jnp.abs(jax.grad(lambda x: model.apply(params, x).sum())(x)).min() > 0
+    params = jax.jit(model.init)(jax.random.key(0), x)
+    gradient = jax.jit(jax.grad(lambda x: model.apply(params, x).sum()))(x)
+    assert jnp.abs(gradient).min() > 0
 
 
 def test_double_and_halve():
