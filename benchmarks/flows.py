@@ -25,23 +25,23 @@ pipeline  Steps per second of experiments/glow.py on its digits, fed by the loop
           by one batch that is already on the device; also with a network so small that the
           pipeline has to hurry.
 
-Results, commit 226cf57: two cores of an Intel Xeon with AVX-512 that other work shared, Python
-3.11, JAX 0.10.2, PyTorch 2.13.0. Median seconds per step, and their ratio to our plain step:
+Results of `step`, commit 66ac039: two cores of an AMD EPYC, otherwise idle, Python 3.11, JAX
+0.10.2, PyTorch 2.13.0. Median seconds per step, and the median ratio to our plain step:
 
             K = 8                K = 32
             seconds  ratio       seconds  ratio
-plain       0.322    1.00        1.706    1.00
-remat       0.310    0.93        1.147    0.68
-reversible  0.306    0.91        1.191    0.71
-PyTorch     0.285    0.86        1.017    0.60
-  channels_last  0.227  0.69     0.862    0.49
-  torch.compile  0.220  0.68     0.839    0.49
+plain       0.603    1.00        2.12     1.00
+remat       0.605    1.02        2.10     0.98
+reversible  0.593    0.98        2.15     1.01
+PyTorch     0.587    1.01        2.14     1.00
+  channels_last  0.584  0.98     2.01     0.94
+  torch.compile  0.587  0.96     2.11     0.97
 
-PyTorch is faster: at K = 8 our reversible step takes 1.07 times its plain step and 1.35 times its
-channels_last one. A profile outside this file, on one core, put 28 % of our step into weight
-gradients, which XLA's CPU backend hands to a slower matrix product; storing activations costs the
-plain step more than recomputing them, as its ratio to remat shows. Of the speed of a large matrix
-product (289 GFLOP/s) the reversible step reaches 48 %, PyTorch 51 to 66 %.
+All are within a few percent; the quartiles of the ratios lie 0.04 to 0.08 to either side. Of the
+speed of a large matrix product (122 and 142 GFLOP/s) ours reaches 55 to 57 %, PyTorch 54 to 60 %.
+Before, at commit 226cf57 on an Intel Xeon with AVX-512, PyTorch took 0.86 and 0.60 of our plain
+step. Changed since: the gradients of kernels (`models.pointwise`), and memory that was mapped anew
+at every step (`devices.keep_memory`). The following are of that commit and machine.
 
 Compiling K = 32 takes 1.16 (plain) and 0.83 (reversible) times as long as K = 4. Activations in
 MiB at K = 8 and 64: plain 219 and 1541; reversible 47.35 and 47.35.
