@@ -1,6 +1,6 @@
 """GANs of images: a turn of training against PyTorch, what penalties cost, many seeds at once.
 
-    python -m benchmarks.gans                    # everything; `step` alone takes 9 minutes
+    python -m benchmarks.gans                    # everything, 20 minutes; `step` takes 8
     python -m benchmarks.gans critic seeds       # some cases
 
 What is measured: turns of `experiments.lib.adversarial.play`, compiled with a donated state as the
