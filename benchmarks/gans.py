@@ -24,7 +24,8 @@ games     A turn of the games in the table of experiments/gan.py, at its size (2
           `ratio` is seconds over those of the non-saturating one.
 seeds     A turn of 8 models, as `--seeds 8` trains them: by vmap (on an accelerator) and by
           lax.map (on a CPU), against 8 turns of one model, as 8 runs would do one after the other;
-          28x28x1, width 16. `ratio` is seconds over those of the separate turns.
+          28x28x1, width 16. `ratio` is seconds over those of the separate turns, `temporary_mib`
+          what XLA plans beside state and images.
 
 Results, commit d5f4f46: two cores of an AMD EPYC, otherwise idle, Python 3.11, JAX 0.10.2,
 PyTorch 2.13.0. Median seconds of a turn of ours, and PyTorch's over ours:
@@ -38,7 +39,8 @@ PyTorch 2.13.0. Median seconds of a turn of ours, and PyTorch's over ours:
 
 Of the speed of a large matrix product ours reaches 73 to 86 %, PyTorch 61 to 82 %. Both keep their
 freed memory (`devices.keep_memory`), which neither does by itself: without that ours took 1.1 times
-as long at 32x32 and 1.4 times at 64x64 (qp), mapping its memory anew at every turn.
+as long at 32x32 and 1.4 times at 64x64 (qp; outside this file, once), mapping its memory anew at
+every turn. PyTorch without it was not compared.
 
 One update of the critic at 32x32, over that of the Wasserstein critic alone:
 
@@ -58,8 +60,9 @@ A turn of the experiment, over that of the non-saturating game, 21 ms: 1.66 with
 WGAN-GP, 1.28 with WGAN-div, 1.23 with DRAGAN, 0.93 to 1.12 of all losses without a penalty; the
 quartiles of these lie 0.1 to either side. All stand in experiments/gan.py.
 
-Eight seeds, over eight turns of one model, relativistic with R1 + R2 and WGAN-GP: vmap 0.99 and
-1.03, lax.map 1.00 and 0.98.
+Eight seeds, over eight turns of one model, relativistic with R1 + R2 and WGAN-GP (commit 763642e
+with the column of memory): vmap 0.98 and 1.00 in 266 and 178 MiB, lax.map 0.98 and 0.91 in 49 and
+37 MiB; one model takes 35 and 22 MiB.
 """
 
 import statistics
@@ -151,6 +154,12 @@ def runner(train, players, real, turns: int = 1):
             players, _ = jax.block_until_ready(compiled(players, real))
 
     return run
+
+
+def mebibytes(train, players, real) -> float:
+    """XLA's own plan of the temporary memory of a turn."""
+    plan: Any = jax.jit(train, donate_argnums=0).lower(players, real).compile().memory_analysis()
+    return plan.temp_size_in_bytes / 2**20
 
 
 def torch_turns(name: str, game: Game, shape) -> dict:
@@ -288,15 +297,25 @@ def seeds_case() -> list[dict]:
                 lambda own: train(own, real), players
             ),
         }
-        runs = {"one by one": runner(train, initial(game, shape), real, SEEDS)}
+        one = initial(game, shape)
+        temporary = {"one by one": mebibytes(train, one, real)}
+        runs = {"one by one": runner(train, one, real, SEEDS)}
         for way, together in ways.items():
             players = start(jax.random.split(jax.random.key(1), SEEDS), real[0])
+            temporary[way] = mebibytes(together, players, real)
             runs[way] = runner(together, players, real)
         times = lib.in_turn(runs, rounds=15)
-        for way, t in times.items():
-            seconds = statistics.median(t) / SEEDS
-            against = lib.ratio(t, times["one by one"])
-            rows.append(lib.row("seeds", game=name, name=way, seconds=seconds, **against))
+        rows += [
+            lib.row(
+                "seeds",
+                game=name,
+                name=way,
+                seconds=statistics.median(t) / SEEDS,
+                **lib.ratio(t, times["one by one"]),
+                temporary_mib=temporary[way],
+            )
+            for way, t in times.items()
+        ]
     return rows
 
 

@@ -17,7 +17,7 @@ On MNIST, 2,000 updates of either player, width 16, the seeds 0 to 2, after the 
 ca8de83; the classifier has 99.2 % of the test digits right); a row takes 6 minutes of one CPU core:
 
     python -m experiments.stacked_mnist --data mnist --data-dir DIR --width 16 --steps 2000 \
-        --seeds 3 --eval-every 0 --loss LOSS --penalty PENALTY
+        --seeds 3 --eval-every 0 --loss LOSS --penalty PENALTY     (k: --penalty-weight)
 
     loss, penalty              modes          kl
     non_saturating             830 +- 85      1.14 +- 0.35

@@ -32,9 +32,9 @@ def _product(x, kernel):
     """x @ kernel, [N, I] by [I, O], with a fast gradient of the kernel on the CPU backend.
 
     That gradient, x^T g, contracts the rows of both. XLA's CPU backend has no fast routine for it,
-    but for (g^T x)^T with a g^T in memory: 0.5 to 0.8 of the time from 128 channels on. The
-    barriers keep XLA from turning one into the other; they move, as the product does, from the
-    kernel's tangent to the gradient.
+    but for (g^T x)^T with a g^T in memory: 0.5 to 0.8 of the time from 128 channels on (JAX 0.10.2,
+    timed by hand). The barriers keep XLA from turning one into the other; they move, as the product
+    does, from the kernel's tangent to the gradient.
     """
     return x @ kernel
 
