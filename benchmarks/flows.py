@@ -61,10 +61,9 @@ import numpy as np
 import optax
 
 from benchmarks import lib
-from experiments.glow import Config
+from experiments.glow import Config, build
 from experiments.lib import devices
-from experiments.lib.data import batches, load_images
-from experiments.lib.likelihood import adam, maximum_likelihood
+from experiments.lib.batches import batches
 from experiments.lib.loop import ahead
 from experiments.lib.programs import compile_method
 from jaxgen import flows
@@ -252,13 +251,10 @@ def resident(name: str, depth: int) -> float | None:
 
 def trainer(config: Config, piped: bool, steps: int):
     """A function that trains as the loop does, fed by its pipeline or by one batch."""
-    data, mesh = load_images(config.data), devices.make_mesh()
-    glow = flows.glow(config.levels, config.depth, config.width, reversible=config.reversible)
-    flow = flows.chain(flows.logit(config.margin), glow)
-    method = maximum_likelihood(flow, adam(config, len(data.train)), data)
-    programs = compile_method(config, mesh, method.init, method.step, method.evaluate)
+    (data, method), mesh = build(config), devices.make_mesh()
     stream = (devices.global_batch(mesh, b) for b in batches(data.train, config.batch_size, 0))
     batch = next(stream)
+    programs = compile_method(config, mesh, method, batch)
     feed = ahead(stream) if piped else itertools.repeat(batch)
     state = programs.init(batch)
 

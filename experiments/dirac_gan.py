@@ -35,16 +35,16 @@ momentum theta x phi; from the first starting point the radius is sqrt(.03) = .1
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.lib.config import RunConfig, launch
-from experiments.lib.data import Arrays, Images
-from experiments.lib.errors import UserError
-from experiments.lib.loop import train
+from experiments.lib.config import Above, AtLeast, RunConfig
+from experiments.lib.dataset import generated
+from experiments.lib.launch import launch
+from experiments.lib.method import Method
 from experiments.lib.pictures import figure
 from jaxgen import losses, regularizers
 from jaxgen.optimizers import integrate
@@ -54,43 +54,30 @@ from jaxgen.optimizers import integrate
 class Config(RunConfig):
     """The knobs: how long, how exactly, and the weights of the penalties."""
 
-    data: str = "dirac"
-    """Only "dirac": one point at 0."""
     steps: int = 1500
     """Steps of time."""
     batch_size: int = 32
     """Starting points."""
-    step: float = 0.1
+    step: Annotated[float, Above(0)] = 0.1
     """Time of one step."""
-    substeps: int = 4
+    substeps: Annotated[int, AtLeast(1)] = 4
     """Runge-Kutta steps in it."""
-    gp_weight: float = 10.0
+    gp_weight: Annotated[float, AtLeast(0)] = 10.0
     """Weight of WGAN-GP's penalty."""
-    div_weight: float = 2.0
+    div_weight: Annotated[float, AtLeast(0)] = 2.0
     """k of WGAN-div."""
-    div_power: float = 6.0
+    div_power: Annotated[float, AtLeast(2)] = 6.0
     """p of WGAN-div."""
-    r1_weight: float = 1.0
+    r1_weight: Annotated[float, AtLeast(0)] = 1.0
     """gamma of R1: its half is the penalty's weight."""
-    slope: float = 1.0
+    slope: Annotated[float, Above(0)] = 1.0
     """lambda of GAN-QP."""
-    weight_decay: float = 0.1
+    weight_decay: Annotated[float, AtLeast(0)] = 0.1
     """Weight of |phi|^2 in the game gan_qp_decay."""
     log_every: int = 250
     """Steps between two lines of training metrics."""
     eval_every: int = 0
     """Steps between two evaluations, with pictures; 0: only at the end."""
-
-    LEAST: ClassVar = RunConfig.LEAST | {
-        "step": 1e-6,
-        "substeps": 1,
-        "gp_weight": 0,
-        "div_weight": 0,
-        "div_power": 2,
-        "r1_weight": 0,
-        "slope": 1e-6,
-        "weight_decay": 0,
-    }
 
 
 SMOKE = Config(steps=4, batch_size=8, eval_every=2, log_every=1)
@@ -211,13 +198,8 @@ class Progress(NamedTuple):
     high: Any
 
 
-def main(config: Config) -> dict:
-    """Play, draw the trajectories and return the summary."""
-    if config.data != "dirac":
-        raise UserError(f"--data {config.data}: expected dirac, which is one point at 0")
-    # A starting point's number is all there is to read.
-    numbers = Arrays({"number": np.arange(config.batch_size, dtype=np.int32)})
-    data = Images("dirac", numbers, numbers, (1, 1, 1), 1)
+def build(config: Config):
+    """All games, from random starting points."""
     fields = {name: field(game) for name, game in games(config).items()}
     late = config.steps - max(1, config.steps // 5)
 
@@ -240,25 +222,19 @@ def main(config: Config) -> dict:
         metrics = {f"{name}/radius": jnp.mean(radius(p.players[1])) for name, p in moved.items()}
         return state | {"games": moved, "done": state["done"] + 1}, metrics
 
-    def evaluate(state, batch, key):
+    @jax.jit
+    def judge(state, key):
         report = {}
         for name, progress in state["games"].items():
-            report[f"{name}/low"] = progress.low[batch["number"]]
-            report[f"{name}/high"] = progress.high[batch["number"]]
+            report[f"{name}/low"] = jnp.mean(progress.low)
+            report[f"{name}/high"] = jnp.mean(progress.high)
         predicted = jnp.sqrt(jnp.abs(momentum(state["start"])))
         measured = radius(state["games"]["gan_qp"].players[1])
-        report["gan_qp/over_predicted"] = (measured / predicted)[batch["number"]]
+        report["gan_qp/over_predicted"] = jnp.mean(measured / predicted)
         return report
 
-    return train(
-        "dirac_gan",
-        config,
-        init=init,
-        step=step,
-        evaluate=evaluate,
-        pictures=pictures(config, fields),
-        data=data,
-    )
+    method = Method(init, step, judge=judge, pictures=pictures(config, fields))
+    return generated(config.batch_size), method
 
 
 def momentum(players):
@@ -309,4 +285,4 @@ def _draw(sheet, paths, shown: int, config: Config) -> None:
 
 
 if __name__ == "__main__":
-    launch(main, Config)
+    launch(build, Config)

@@ -29,9 +29,10 @@ left out: its best critic has infinite scores, the critics of this size saturate
 and 0.001), and the game did not settle.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -39,10 +40,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.lib.config import RunConfig, launch
-from experiments.lib.data import Arrays, Images
-from experiments.lib.errors import UserError
-from experiments.lib.loop import train
+from experiments.lib.config import AtLeast, RunConfig
+from experiments.lib.dataset import generated
+from experiments.lib.launch import launch
+from experiments.lib.method import Method
 from experiments.lib.pictures import figure
 from jaxgen import divergences, losses
 from jaxgen.models import MLP
@@ -52,24 +53,20 @@ from jaxgen.models import MLP
 class Config(RunConfig):
     """The knobs of the two players."""
 
-    data: str = "mixture"
-    """Only "mixture": the law that is fitted."""
     steps: int = 300
     """Steps of the loop."""
-    updates: int = 20
+    updates: Annotated[int, AtLeast(1)] = 20
     """Updates of both players in one step."""
     batch_size: int = 256
     """Real and fake examples per update."""
-    width: int = 64
+    width: Annotated[int, AtLeast(1)] = 64
     """Units of the critic's two hidden layers."""
-    learning_rate: float = 0.01
+    learning_rate: Annotated[float, AtLeast(0)] = 0.01
     """Peak of Adam's step size of both players; a cosine takes it to zero."""
     log_every: int = 100
     """Steps between two lines of training metrics."""
     eval_every: int = 0
     """Steps between two evaluations, with pictures; 0: only at the end."""
-
-    LEAST: ClassVar = RunConfig.LEAST | {"updates": 1, "width": 1, "learning_rate": 0}
 
 
 SMOKE = Config(steps=4, updates=2, batch_size=16, width=8, eval_every=2, log_every=1)
@@ -166,17 +163,17 @@ class Players(NamedTuple):
     count: Any
 
 
-def main(config: Config) -> dict:
-    """Play with every divergence, draw the fits and return the summary."""
-    if config.data != "mixture":
-        raise UserError(f"--data {config.data}: expected mixture, which is generated")
-    # The draws are made from the step's key: the batch only says how many.
-    numbers = Arrays({"number": np.arange(config.batch_size, dtype=np.int32)})
-    data = Images("mixture", numbers, numbers, (1, 1, 1), 1)
+def build(config: Config):
+    """The game of every divergence, on examples that are drawn from the step's key."""
     total = config.steps * config.updates
-    network = MLP(1, hidden=(config.width, config.width), activation=nn.tanh)
+    network = MLP(
+        1, hidden=(config.width, config.width), activation=nn.tanh, last_init=nn.initializers.zeros
+    )
     optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, total), b1=0.5)
-    exact = jax.device_get(jax.jit(lambda: {n: best_gaussian(r) for n, r in RECORDS.items()})())
+
+    @functools.cache
+    def exact():
+        return jax.device_get(jax.jit(lambda: {n: best_gaussian(r) for n, r in RECORDS.items()})())
 
     def scores(critic, x):
         answers: Any = network.apply(critic, x[:, None])
@@ -227,24 +224,17 @@ def main(config: Config) -> dict:
             metrics |= {f"{name}/mu": mean, f"{name}/sigma": jnp.exp(log_std)}
         return {"players": players, "done": done}, metrics
 
-    def evaluate(state, batch, key):
+    def judge(state, key):
         report = {}
         for name, players in state["players"].items():
-            bound, mean, std = players.sums / jnp.maximum(players.count, 1)
-            report[f"{name}/mu_error"] = jnp.abs(mean / exact[name][1] - 1)
-            report[f"{name}/sigma_error"] = jnp.abs(std / exact[name][2] - 1)
-            report[f"{name}/bound"] = bound / exact[name][0]
-        return {n: jnp.full(len(batch["number"]), value) for n, value in report.items()}
+            bound, mean, std = (players.sums / jnp.maximum(players.count, 1)).tolist()
+            report[f"{name}/mu_error"] = abs(mean / exact()[name][1] - 1)
+            report[f"{name}/sigma_error"] = abs(std / exact()[name][2] - 1)
+            report[f"{name}/bound"] = bound / exact()[name][0]
+        return report
 
-    return train(
-        "gan_gaussian",
-        config,
-        init=init,
-        step=step,
-        evaluate=evaluate,
-        pictures=pictures(exact, scores),
-        data=data,
-    )
+    method = Method(init, step, judge=judge, pictures=pictures(exact, scores))
+    return generated(config.batch_size), method
 
 
 def fakes(generator, z):
@@ -252,12 +242,12 @@ def fakes(generator, z):
     return generator[0] + jnp.exp(generator[1]) * z
 
 
-def pictures(exact, scores: Callable):
+def pictures(exact: Callable, scores: Callable):
     """The fits, and each critic T beside the best one for its generator."""
 
     def draw(state, batch, key):
         players = state["players"]
-        return {"fits": figure(lambda sheet: _draw(sheet, players, exact, scores), 18, 9)}
+        return {"fits": figure(lambda sheet: _draw(sheet, players, exact(), scores), 18, 9)}
 
     return draw
 
@@ -283,4 +273,4 @@ def _draw(sheet, players, exact, scores) -> None:
 
 
 if __name__ == "__main__":
-    launch(main, Config)
+    launch(build, Config)

@@ -34,7 +34,7 @@ not see that the samples of a mode lie closer together than the data: look at th
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -42,23 +42,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.lib.adversarial import (
+from experiments.lib.config import Above, AtLeast, RunConfig
+from experiments.lib.dataset import generated
+from experiments.lib.launch import launch
+from experiments.lib.method import Method
+from experiments.lib.pictures import figure
+from experiments.methods.adversarial import (
     Game,
     Loss,
     Players,
     Turn,
     begin,
+    generate,
     play,
-    sample,
     scores,
 )
-from experiments.lib.config import RunConfig, launch
-from experiments.lib.data import Arrays, Images
-from experiments.lib.errors import UserError
-from experiments.lib.games import LOSSES, penalties, qp
-from experiments.lib.loop import train
-from experiments.lib.method import Method, side_by_side
-from experiments.lib.pictures import figure
+from experiments.methods.comparison import side_by_side
+from experiments.methods.games import LOSSES, penalties, qp
 from jaxgen import losses, metrics
 from jaxgen.models import MLP
 
@@ -67,55 +67,40 @@ from jaxgen.models import MLP
 class Config(RunConfig):
     """The knobs of the players and of the penalties."""
 
-    data: str = "ring"
-    """"ring" (8 modes) or "grid" (25)."""
+    data: Literal["ring", "grid"] = "ring"
+    """Ring of 8 modes or grid of 25."""
     steps: int = 250
     """Steps of the loop."""
-    updates: int = 20
+    updates: Annotated[int, AtLeast(1)] = 20
     """Updates of the generator in one step."""
-    critic_updates: int = 1
+    critic_updates: Annotated[int, AtLeast(1)] = 1
     """Updates of the critic, each on its own examples, for one of the generator."""
     batch_size: int = 256
     """Real and fake examples per update."""
-    width: int = 64
+    width: Annotated[int, AtLeast(1)] = 64
     """Units of each hidden layer."""
-    layers: int = 3
+    layers: Annotated[int, AtLeast(0)] = 3
     """Hidden layers of both networks."""
-    noise: int = 2
+    noise: Annotated[int, AtLeast(1)] = 2
     """Dimensions of the generator's input."""
-    learning_rate: float = 0.005
+    learning_rate: Annotated[float, AtLeast(0)] = 0.005
     """Peak of Adam's step size (betas 0 and .99) of both; a cosine takes it to zero."""
-    average_decay: float = 0.999
+    ema_decay: Annotated[float, AtLeast(0)] = 0.999
     """Of the running average of the generator's parameters, which is judged and drawn from."""
-    gp_weight: float = 0.1
+    gp_weight: Annotated[float, AtLeast(0)] = 0.1
     """Weight of WGAN-GP's penalty."""
-    div_weight: float = 0.1
+    div_weight: Annotated[float, AtLeast(0)] = 0.1
     """k of WGAN-div."""
-    div_power: float = 6.0
+    div_power: Annotated[float, AtLeast(2)] = 6.0
     """p of WGAN-div."""
-    slope: float = 10.0
+    slope: Annotated[float, Above(0)] = 10.0
     """lambda of GAN-QP."""
-    gamma: float = 0.02
+    gamma: Annotated[float, AtLeast(0)] = 0.02
     """gamma of R1 + R2."""
     log_every: int = 50
     """Steps between two lines of training metrics."""
     eval_every: int = 0
     """Steps between two evaluations, with pictures; 0: only at the end."""
-
-    LEAST: ClassVar = RunConfig.LEAST | {
-        "updates": 1,
-        "critic_updates": 1,
-        "width": 1,
-        "layers": 0,
-        "noise": 1,
-        "learning_rate": 0,
-        "average_decay": 0,
-        "gp_weight": 0,
-        "div_weight": 0,
-        "div_power": 2,
-        "slope": 1e-6,
-        "gamma": 0,
-    }
 
 
 SMOKE = Config(
@@ -127,9 +112,8 @@ DEVIATION = 0.05
 
 def games(config: Config) -> dict[str, Game]:
     """Everything that is compared."""
-    start = nn.initializers.lecun_normal()
     hidden = (config.width,) * config.layers
-    generator = MLP(2, hidden, activation=nn.relu, last_init=start)
+    generator = MLP(2, hidden, activation=nn.relu)
     total = config.steps * config.updates
 
     def adam(updates):
@@ -139,7 +123,7 @@ def games(config: Config) -> dict[str, Game]:
     def game(loss: Loss, penalty: str = "none", weight: float = 0.0) -> Game:
         return Game(
             loss=loss,
-            critic=MLP(1, hidden, activation=lambda x: nn.leaky_relu(x, 0.2), last_init=start),
+            critic=MLP(1, hidden, activation=lambda x: nn.leaky_relu(x, 0.2)),
             generator=generator,
             sampler=generator,
             critic_optimizer=adam(total * config.critic_updates),
@@ -147,7 +131,7 @@ def games(config: Config) -> dict[str, Game]:
             noise=lambda key, count: jax.random.normal(key, (count, config.noise)),
             penalty=penalties(power=config.div_power).get(penalty),
             weight=weight,
-            average_decay=config.average_decay,
+            ema_decay=config.ema_decay,
         )
 
     wasserstein = LOSSES["wasserstein"]
@@ -172,11 +156,9 @@ def mixture(name: str) -> Mixture:
     if name == "ring":
         angles = 2 * np.pi * np.arange(8) / 8
         centers = 2 * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
-    elif name == "grid":
+    else:
         places = np.arange(-4, 5, 2)
         centers = np.stack(np.meshgrid(places, places), axis=-1).reshape(-1, 2)
-    else:
-        raise UserError(f"--data {name}: expected ring or grid, which are generated")
     scale = np.sqrt(np.mean(centers**2))
     return Mixture((centers / scale).astype(np.float32), DEVIATION / scale)
 
@@ -207,31 +189,30 @@ def played(game: Game, law: Mixture, config: Config) -> Method:
         players, found = jax.lax.scan(one, players, jax.random.split(key, config.updates))
         return players, {n: jnp.mean(found[n]) for n in ("critic_loss", "generator_loss")}
 
-    def evaluate(players, batch, key):
-        samples = sample(game, players.average, game.noise(key, SAMPLES))
-        found = metrics.mode_counts(law.centers, samples, law.deviation)
-        report = {
+    def sample(players, key, count):
+        return generate(game, players.ema, game.noise(key, count))
+
+    @jax.jit
+    def judge(players, key):
+        found = metrics.mode_counts(law.centers, sample(players, key, SAMPLES), law.deviation)
+        return {
             "modes": metrics.captured_modes(found.counts),
             "quality": found.high_quality,
             "kl": metrics.kl_to_uniform(found.counts),
         }
-        return {n: jnp.full(len(batch["number"]), value) for n, value in report.items()}
 
-    return Method(init, step, evaluate)
+    return Method(init, step, judge=judge, sample=sample)
 
 
-def main(config: Config) -> dict:
-    """Play all games, draw samples and critics, and return the summary."""
+def build(config: Config):
+    """All games, on examples that are drawn from the step's key."""
     law = mixture(config.data)
-    # Examples are drawn from the step's key: the batch only says how many.
-    numbers = Arrays({"number": np.arange(config.batch_size, dtype=np.int32)})
-    data = Images(config.data, numbers, numbers, (1, 1, 1), 1)
     rules = games(config)
     method = side_by_side(
         {name: played(game, law, config) for name, game in rules.items()},
         pictures(law, rules),
     )
-    return train("gan_toy", config, data=data, **method._asdict())
+    return generated(config.batch_size), method
 
 
 def pictures(law: Mixture, rules: dict[str, Game]):
@@ -260,10 +241,10 @@ def _draw(axis, law: Mixture, game: Game, players: Players, key) -> None:
         angles = np.linspace(0, 2 * np.pi, 40)
         circle = np.stack([np.cos(angles), np.sin(angles)])
         axis.plot(*(center[:, None] + 3 * law.deviation * circle), "C0", linewidth=0.6)
-    samples = np.asarray(sample(game, players.average, game.noise(key, 1000)))
+    samples = np.asarray(generate(game, players.ema, game.noise(key, 1000)))
     axis.plot(*samples.T, "C1.", markersize=1.5)
     axis.set(xlim=(-2, 2), ylim=(-2, 2), aspect="equal", xticks=[], yticks=[])
 
 
 if __name__ == "__main__":
-    launch(main, Config)
+    launch(build, Config)

@@ -15,11 +15,11 @@ and learning rate were chosen on training images held out for it.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated
 
-from experiments.lib.config import launch
-from experiments.lib.likelihood import ImageFlowConfig, adam, maximum_likelihood
-from experiments.lib.loop import train
+from experiments.lib.config import AtLeast
+from experiments.lib.launch import launch
+from experiments.methods.likelihood import ImageFlowConfig, adam, maximum_likelihood
 from jaxgen import flows
 
 
@@ -29,24 +29,22 @@ class Config(ImageFlowConfig):
 
     steps: int = 800
     """Training steps."""
-    depth: int = 8
+    depth: Annotated[int, AtLeast(1)] = 8
     """Steps of flow per scale."""
-    width: int = 64
+    width: Annotated[int, AtLeast(1)] = 64
     """Hidden channels of the conditioners."""
     additive: bool = False
     """Additive couplings instead of affine ones."""
     shuffle: bool = False
     """Fixed random permutations instead of invertible 1x1 convolutions."""
 
-    LEAST: ClassVar = ImageFlowConfig.LEAST | {"depth": 1, "width": 1}
-
 
 SMOKE = Config(steps=4, batch_size=16, init_batch=32, depth=1, width=8, eval_every=2, log_every=1)
 
 
-def main(config: Config) -> dict:
-    """Train Glow, draw pictures and return the summary."""
-    data = config.load()
+def build(config: Config):
+    """Images, and Glow fitted to them."""
+    data = config.images()
     glow = flows.glow(
         config.levels,
         config.depth,
@@ -56,9 +54,9 @@ def main(config: Config) -> dict:
         reversible=config.reversible,
     )
     flow = flows.chain(flows.logit(config.margin), glow)
-    method = maximum_likelihood(flow, adam(config, len(data.train)), data)
-    return train("glow", config, data=data, init_batch=config.init_batch, **method._asdict())
+    optimizer = adam(config, len(data.train))
+    return data, maximum_likelihood(flow, optimizer, data, config.init_batch)
 
 
 if __name__ == "__main__":
-    launch(main, Config)
+    launch(build, Config)

@@ -28,8 +28,9 @@ Fashion-MNIST, against 0.755 and 0.657 with decay, 0.772 and 0.626 with the body
 0.639 with growth, and 0.654 and 0.617 with the uniform rate, which is too large there.
 """
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -37,7 +38,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.lib.classification import (
+from experiments.lib.config import Above, AtLeast
+from experiments.lib.dataset import Arrays
+from experiments.lib.errors import UserError
+from experiments.lib.launch import launch
+from experiments.lib.method import Method
+from experiments.lib.pictures import figure
+from experiments.lib.sources.image_set import Images
+from experiments.methods.classification import (
     CLASSES,
     ClassifierConfig,
     State,
@@ -47,12 +55,7 @@ from experiments.lib.classification import (
     mlp,
     pixels,
 )
-from experiments.lib.config import launch
-from experiments.lib.data import Arrays, Images, load_images
-from experiments.lib.errors import UserError
-from experiments.lib.loop import train
-from experiments.lib.method import Method, side_by_side
-from experiments.lib.pictures import figure
+from experiments.methods.comparison import side_by_side
 from jaxgen.optimizers import by_path, clip_by_leaf_norm, layer_wise_decay, scale_by_tree
 
 _MOST = 10_000  # images to learn from first, at most: all of them lie on every device
@@ -66,69 +69,51 @@ class Config(ClassifierConfig):
     """Steps of fine-tuning."""
     batch_size: int = 32
     """Examples per step, of both trainings."""
-    pretraining: int = 500
+    pretraining: Annotated[int, AtLeast(0)] = 500
     """Steps of pre-training on images as they are, part of the initialisation."""
-    shots: int = 5
+    shots: Annotated[int, AtLeast(1)] = 5
     """Training images of each class after the change; which ones follows from the seed."""
-    shift: int = 1
+    shift: Annotated[int, AtLeast(0)] = 1
     """The change: pixels by which the images move to the right, around the edge ..."""
-    noise: float = 0.3
+    noise: Annotated[float, AtLeast(0)] = 0.3
     """... and the standard deviation of noise that is added to them, white being 1."""
     held_out: bool = False
-    """Judge on a third of the training images, kept out of training: to choose the knobs by."""
-    width: int = 128
+    """Test on a third of the training images, kept out of training: to choose knobs by."""
+    width: Annotated[int, AtLeast(1)] = 128
     """Units of each hidden layer."""
-    layers: int = 2
+    layers: Annotated[int, AtLeast(0)] = 2
     """Hidden layers."""
-    pretraining_rate: float = 1e-3
+    pretraining_rate: Annotated[float, AtLeast(0)] = 1e-3
     """Step size of Adam in pre-training."""
     learning_rate: float = 1e-2
     """Step size of Adam in fine-tuning all layers alike."""
-    scratch_rate: float = 1e-2
+    scratch_rate: Annotated[float, AtLeast(0)] = 1e-2
     """Of the network that was not pre-trained."""
-    head_rate: float = 1e-2
+    head_rate: Annotated[float, AtLeast(0)] = 1e-2
     """Of the last layer alone, the body frozen."""
-    decay_rate: float = 1e-2
+    decay_rate: Annotated[float, AtLeast(0)] = 1e-2
     """Of the last layer, where those below have smaller ones."""
-    decay: float = 0.7
+    decay: Annotated[float, Above(0)] = 0.7
     """Factor between the rates of a layer and the one above it."""
-    growth_rate: float = 3e-3
+    growth_rate: Annotated[float, AtLeast(0)] = 3e-3
     """Of the last layer, where those below have larger ones."""
-    growth: float = 2.0
+    growth: Annotated[float, Above(0)] = 2.0
     """Factor between the rates of a layer and the one above it."""
-    clipped_rate: float = 3e-3
+    clipped_rate: Annotated[float, AtLeast(0)] = 3e-3
     """Where each leaf's gradient is clipped."""
-    max_norm: float = 0.01
+    max_norm: Annotated[float, Above(0)] = 0.01
     """Largest norm of a leaf's gradient."""
-
-    LEAST: ClassVar = ClassifierConfig.LEAST | {
-        "pretraining": 0,
-        "shots": 1,
-        "shift": 0,
-        "noise": 0,
-        "width": 1,
-        "layers": 0,
-        "scratch_rate": 0,
-        "head_rate": 0,
-        "pretraining_rate": 0,
-        "decay_rate": 0,
-        "decay": 0.001,
-        "growth_rate": 0,
-        "growth": 0.001,
-        "clipped_rate": 0,
-        "max_norm": 1e-6,
-    }
 
 
 SMOKE = Config(steps=4, pretraining=3, batch_size=16, width=8, layers=1, eval_every=2, log_every=1)
 
 
-def main(config: Config) -> dict:
-    """Pre-train one network, fine-tune it in every way, and return the summary."""
-    data = load_images(config.data, config.data_dir)
+def build(config: Config):
+    """The changed images, and one network fine-tuned to them in every way."""
+    # The task holds out its own part.
+    data = dataclasses.replace(config, held_out=False).images()
     source, target = tasks(config, data)
-    method = fine_tuned(config, source, target, optimizers(config))
-    return train("layerwise_learning_rate", config, data=target, **method._asdict())
+    return target, fine_tuned(config, source, target, optimizers(config))
 
 
 def optimizers(config: Config) -> dict[str, optax.GradientTransformation]:
@@ -210,7 +195,7 @@ def fine_tuned(config: Config, source: Arrays, target: Images, ways: dict) -> Me
     def evaluate(state, batch, key):
         return method.evaluate(state.ways, batch, key)
 
-    return Method(init, step, evaluate, pictures(network, target))
+    return Method(init, step, evaluate, pictures=pictures(network, target))
 
 
 def pretrained(config: Config, network: nn.Module, source: Arrays, data: Images, key):
@@ -265,4 +250,4 @@ def pictures(network: nn.Module, data: Images):
 
 
 if __name__ == "__main__":
-    launch(main, Config)
+    launch(build, Config)

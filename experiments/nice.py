@@ -11,14 +11,13 @@ are `--width 1000 --layers 5`, its noise `--blog-noise`.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated
 
 import jax
 
-from experiments.lib.config import launch
-from experiments.lib.data import load_images
-from experiments.lib.likelihood import FlowConfig, adam, maximum_likelihood
-from experiments.lib.loop import train
+from experiments.lib.config import AtLeast
+from experiments.lib.launch import launch
+from experiments.methods.likelihood import FlowConfig, adam, maximum_likelihood
 from jaxgen import flows
 
 
@@ -30,51 +29,48 @@ class Config(FlowConfig):
     """Training steps."""
     learning_rate: float = 1e-3
     """Peak of the warm-up and cosine schedule."""
-    couplings: int = 4
+    couplings: Annotated[int, AtLeast(1)] = 4
     """Coupling layers."""
-    width: int = 256
+    width: Annotated[int, AtLeast(1)] = 256
     """Units of each hidden layer."""
-    layers: int = 3
+    layers: Annotated[int, AtLeast(0)] = 3
     """Hidden layers of each coupling."""
     blog_noise: bool = False
     """Train with the noise of kexue.fm 5776, x / white - 0.01 u; reports log_density (no bound)."""
-
-    LEAST: ClassVar = FlowConfig.LEAST | {"couplings": 1, "width": 1, "layers": 0}
 
 
 SMOKE = Config(steps=4, batch_size=16, init_batch=32, width=8, layers=1, eval_every=2, log_every=1)
 
 
-def main(config: Config) -> dict:
-    """Train NICE, draw pictures and return the summary."""
-    data = load_images(config.data, config.data_dir)
+def build(config: Config):
+    """Images, and NICE fitted to them."""
+    data = config.images()
     nice = flows.nice((config.width,) * config.layers, config.couplings)
     flow = flows.chain(flows.flatten(data.shape), nice)
     fit = blog_likelihood if config.blog_noise else maximum_likelihood
-    method = fit(flow, adam(config, len(data.train)), data)
-    return train("nice", config, data=data, init_batch=config.init_batch, **method._asdict())
+    return data, fit(flow, adam(config, len(data.train)), data, config.init_batch)
 
 
-def blog_likelihood(flow, optimizer, data):
-    """Noise and measure of post 5776: x / white - 0.01 u in training, no noise in the test.
+def blog_likelihood(flow, optimizer, data, init_batch):
+    """Fits with the noise of post 5776: x / white - 0.01 u in training, no noise in the test.
 
-    `log_density` is in nats, with the Gaussian constant that the post leaves out. The noise is
-    narrower than a pixel value is wide, so it is no codelength and grows with the model's
-    sharpness; `bits_per_dim` beside it is the valid bound for the same model.
+    `log_density` is in nats and includes the Gaussian constant, which the post leaves out. The
+    noise is narrower than one grey level, so it is not a codelength, and it grows with the model's
+    sharpness; `bits_per_dim` is the valid bound of the same model.
     """
     white = data.levels - 1
 
     def noise(key, images):
         return images / white - 0.01 * jax.random.uniform(key, images.shape), 0.0
 
-    method = maximum_likelihood(flow, optimizer, data, noise=noise)
+    method = maximum_likelihood(flow, optimizer, data, init_batch, noise=noise)
 
     def evaluate(state, batch, key):
-        log_density = flows.log_prob(flow, state.average, batch["image"] / white)
+        log_density = flows.log_prob(flow, state.ema, batch["image"] / white)
         return method.evaluate(state, batch, key) | {"log_density": log_density}
 
     return method._replace(evaluate=evaluate)
 
 
 if __name__ == "__main__":
-    launch(main, Config)
+    launch(build, Config)

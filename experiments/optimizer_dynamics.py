@@ -31,17 +31,17 @@ RMSprop and Adam: Kingma & Ba 2014 (arXiv 1412.6980); Su Jianlin, kexue.fm 6234 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.lib.config import RunConfig, launch
-from experiments.lib.data import Arrays, Images
-from experiments.lib.errors import UserError
-from experiments.lib.loop import train
+from experiments.lib.config import Above, AtLeast, RunConfig
+from experiments.lib.dataset import generated
+from experiments.lib.launch import launch
+from experiments.lib.method import Method
 from experiments.lib.pictures import figure
 from jaxgen import optimizers
 
@@ -50,38 +50,26 @@ from jaxgen import optimizers
 class Config(RunConfig):
     """The knobs: the step, and what the equations hold."""
 
-    data: str = "surfaces"
-    """Only "surfaces": a valley, Rosenbrock's, Beale's, and two wells with a saddle between."""
     steps: int = 250
     """Steps of each optimizer; those at half the step are twice as many."""
     batch_size: int = 32
     """Starting points on each surface."""
-    step: float = 0.04
+    step: Annotated[float, Above(0)] = 0.04
     """Time gamma of one step; also every optimizer's learning rate, but for those with momentum."""
-    friction: float = 1.0
+    friction: Annotated[float, AtLeast(0)] = 1.0
     """Friction lambda of momentum: beta = (1 - lambda gamma/2) / (1 + lambda gamma/2)."""
-    first_time: float = 0.2
+    first_time: Annotated[float, Above(0)] = 0.2
     """Memory tau1 of Adam's first moment: beta1 = 1 - gamma / tau1."""
-    second_time: float = 1.0
+    second_time: Annotated[float, Above(0)] = 1.0
     """Memory tau2 of the second moment of RMSprop and Adam: beta2 = 1 - gamma / tau2."""
-    epsilon: float = 0.3
+    epsilon: Annotated[float, AtLeast(0)] = 0.3
     """Epsilon of RMSprop and Adam."""
-    substeps: int = 4
+    substeps: Annotated[int, AtLeast(1)] = 4
     """Runge-Kutta steps of an equation in the time gamma."""
-    drawn_step: float = 0.1
+    drawn_step: Annotated[float, Above(0)] = 0.1
     """Time of one step in the picture of the trajectories, large enough to see the difference."""
     eval_every: int = 0
     """Steps between two evaluations, with pictures; 0: only at the end."""
-
-    LEAST: ClassVar = RunConfig.LEAST | {
-        "step": 1e-6,
-        "friction": 0,
-        "first_time": 1e-6,
-        "second_time": 1e-6,
-        "epsilon": 0,
-        "substeps": 1,
-        "drawn_step": 1e-6,
-    }
 
 
 _DRAWN = 5  # trajectories in each panel of the picture
@@ -231,14 +219,8 @@ def starting_points(config: Config, key):
     return low + (high - low) * jax.random.uniform(key, shape)
 
 
-def main(config: Config) -> dict:
-    """Let them run, draw the trajectories and return the summary."""
-    if config.data != "surfaces":
-        raise UserError(f"--data {config.data}: expected surfaces, which are generated")
-    # A trajectory's number is all there is to read; where it starts depends on the seed.
-    numbers = Arrays({"number": np.arange(config.batch_size, dtype=np.int32)})
-    data = Images("surfaces", numbers, numbers, (1, 1, 1), 1)
-
+def build(config: Config):
+    """All optimizers and their equations, from random starting points."""
     compared = systems(config)
 
     def init(key, batch):
@@ -262,22 +244,16 @@ def main(config: Config) -> dict:
         }
         return state | {"pairs": pairs, "done": state["done"] + 1}, metrics
 
-    def evaluate(state, batch, key):
+    @jax.jit
+    def judge(state, key):
         report = {}
         for name, pair in state["pairs"].items():
-            report[f"{name}/distance"] = jnp.mean(pair[0].worst, axis=0)[batch["number"]]
-            report[f"{name}/order"] = jnp.mean(order(*pair), axis=0)[batch["number"]]
+            report[f"{name}/distance"] = jnp.mean(pair[0].worst)
+            report[f"{name}/order"] = jnp.mean(order(*pair))
         return report
 
-    return train(
-        "optimizer_dynamics",
-        config,
-        init=init,
-        step=step,
-        evaluate=evaluate,
-        pictures=pictures(config),
-        data=data,
-    )
+    method = Method(init, step, judge=judge, pictures=pictures(config))
+    return generated(config.batch_size), method
 
 
 def order(coarse: Pair, fine: Pair):
@@ -351,4 +327,4 @@ def _draw_orders(sheet, orders) -> None:
 
 
 if __name__ == "__main__":
-    launch(main, Config)
+    launch(build, Config)

@@ -38,7 +38,7 @@ mean |cosine| falls from 0.106 to 0.003 (off_diagonal, coherence).
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -46,12 +46,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.lib.classification import ClassifierConfig, classifier, cross_entropy, mlp, pixels
-from experiments.lib.config import launch
-from experiments.lib.data import Images
-from experiments.lib.loop import train
-from experiments.lib.method import Method, side_by_side
+from experiments.lib.config import AtLeast
+from experiments.lib.launch import launch
+from experiments.lib.method import Method
 from experiments.lib.pictures import figure, grid
+from experiments.lib.sources.image_set import Images
+from experiments.methods.classification import (
+    ClassifierConfig,
+    classifier,
+    cross_entropy,
+    mlp,
+    pixels,
+)
+from experiments.methods.comparison import side_by_side
 from jaxgen import regularizers
 
 
@@ -63,44 +70,32 @@ class Config(ClassifierConfig):
     """Training steps."""
     seeds: int = 5
     """How many networks of each kind to train at once, with the seeds seed, seed + 1, ..."""
-    width: int = 64
+    width: Annotated[int, AtLeast(2)] = 64
     """Units of each hidden layer; their kernels are what is regularized."""
-    layers: int = 2
+    layers: Annotated[int, AtLeast(1)] = 2
     """Hidden layers."""
-    soft: float = 0.01
+    soft: Annotated[float, AtLeast(0)] = 0.01
     """Weight of soft orthogonality."""
-    off_diagonal: float = 0.01
+    off_diagonal: Annotated[float, AtLeast(0)] = 0.01
     """Weight of BigGAN's off-diagonal penalty."""
-    coherence: float = 10.0
+    coherence: Annotated[float, AtLeast(0)] = 10.0
     """Weight of the smooth mutual coherence."""
-    srip: float = 0.01
+    srip: Annotated[float, AtLeast(0)] = 0.01
     """Weight of SRIP."""
-    som_data: float = 0.1
+    som_data: Annotated[float, AtLeast(0)] = 0.1
     """Weight of the self-orthogonality module on the layers' answers."""
-    som_closed: float = 100.0
+    som_closed: Annotated[float, AtLeast(0)] = 100.0
     """Weight of its closed form on the filters."""
-
-    LEAST: ClassVar = ClassifierConfig.LEAST | {
-        "width": 2,
-        "layers": 1,
-        "soft": 0,
-        "off_diagonal": 0,
-        "coherence": 0,
-        "srip": 0,
-        "som_data": 0,
-        "som_closed": 0,
-    }
 
 
 SMOKE = Config(steps=4, batch_size=16, seeds=2, width=8, eval_every=2, log_every=1)
 
 
-def main(config: Config) -> dict:
-    """Train all of them, draw angles and filters, and return the summary."""
-    data = config.load()
+def build(config: Config):
+    """Images, and a classifier for each penalty."""
+    data = config.images()
     methods = {name: regularized(config, data, p) for name, p in penalties(config).items()}
-    method = side_by_side(methods, pictures(config, data))
-    return train("orthogonality", config, data=data, **method._asdict())
+    return data, side_by_side(methods, pictures(config, data))
 
 
 def penalties(config: Config) -> dict[str, Callable]:
@@ -134,7 +129,7 @@ class State(NamedTuple):
     """What training carries from step to step."""
 
     params: Any
-    optimizer: Any
+    opt_state: Any
     vectors: list  # of SRIP's power iterations, one per layer
 
 
@@ -149,7 +144,7 @@ def regularized(config: Config, data: Images, penalty: Callable) -> Method:
         state = plain.init(key, batch)
         kernels = hidden(config, state.params, "kernel")
         vectors = [regularizers.srip_vector(k, w) for k, w in zip(keys, kernels, strict=True)]
-        return State(state.params, state.optimizer, vectors)
+        return State(state.params, state.opt_state, vectors)
 
     def loss(params, vectors, batch):
         logits, seen = network.apply(params, pixels(batch, data), capture_intermediates=_dense)
@@ -162,19 +157,16 @@ def regularized(config: Config, data: Images, penalty: Callable) -> Method:
         gradient, (vectors, metrics) = jax.grad(loss, has_aux=True)(
             state.params, state.vectors, batch
         )
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
-        return State(optax.apply_updates(state.params, updates), optimizer_state, vectors), metrics
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        return State(optax.apply_updates(state.params, updates), opt_state, vectors), metrics
 
-    def evaluate(state, batch, key):
+    @jax.jit
+    def judge(state, key):
         kernels = hidden(config, state.params, "kernel")
         cosines = jnp.abs(jnp.concatenate([regularizers.pairwise_cosines(w) for w in kernels]))
-        measured = plain.evaluate(state, batch, key)
-        of_network = {"mean_cosine": jnp.mean(cosines), "max_cosine": jnp.max(cosines)}
-        return measured | {
-            name: jnp.full(len(batch["label"]), value) for name, value in of_network.items()
-        }
+        return {"mean_cosine": jnp.mean(cosines), "max_cosine": jnp.max(cosines)}
 
-    return Method(init, step, evaluate)
+    return Method(init, step, plain.evaluate, judge=judge)
 
 
 def hidden(config: Config, tree, leaf: str) -> list:
@@ -215,4 +207,4 @@ def histograms(sheet, kernels: dict[str, list]) -> None:
 
 
 if __name__ == "__main__":
-    launch(main, Config)
+    launch(build, Config)

@@ -29,19 +29,27 @@ batch size were chosen there as well.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.lib.classification import CLASSES, ClassifierConfig, State, descend, mlp, pixels
-from experiments.lib.config import launch
-from experiments.lib.data import Images
-from experiments.lib.loop import train
-from experiments.lib.method import Method, side_by_side
+from experiments.lib.config import AtLeast
+from experiments.lib.launch import launch
+from experiments.lib.method import Method
 from experiments.lib.pictures import figure
+from experiments.lib.sources.image_set import Images
+from experiments.methods.classification import (
+    CLASSES,
+    ClassifierConfig,
+    State,
+    descend,
+    mlp,
+    pixels,
+)
+from experiments.methods.comparison import side_by_side
 from jaxgen import smooth
 
 
@@ -55,14 +63,12 @@ class Config(ClassifierConfig):
     """Training steps."""
     batch_size: int = 512
     """Examples per step."""
-    width: int = 64
+    width: Annotated[int, AtLeast(1)] = 64
     """Units of each hidden layer."""
-    layers: int = 0
+    layers: Annotated[int, AtLeast(0)] = 0
     """Hidden layers; 0: logistic regression."""
-    warm_up: float = 0.25
+    warm_up: Annotated[float, AtLeast(0)] = 0.25
     """Share of the steps in which the smooth metrics' runs still follow cross-entropy."""
-
-    LEAST: ClassVar = ClassifierConfig.LEAST | {"width": 1, "layers": 0, "warm_up": 0}
 
 
 SMOKE = Config(steps=4, batch_size=16, eval_every=2, log_every=1)
@@ -107,9 +113,9 @@ def losses() -> dict[str, Callable]:
     }
 
 
-def main(config: Config) -> dict:
-    """Train one classifier per loss on the same batches, and return the summary."""
-    data = config.load()
+def build(config: Config):
+    """Images, and a classifier for each loss."""
+    data = config.images()
     network = mlp(config.width, config.layers)
     warm_up = round(config.warm_up * config.steps)
     optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
@@ -145,8 +151,7 @@ def main(config: Config) -> dict:
         return Method(init, step, evaluate, report=scores)
 
     methods = {name: classifier(loss) for name, loss in losses().items()}
-    method = side_by_side(methods, pictures(answers, data))
-    return train("smooth_metrics", config, data=data, **method._asdict())
+    return data, side_by_side(methods, pictures(answers, data))
 
 
 def scores(shares: dict) -> dict:
@@ -187,4 +192,4 @@ def pictures(answers: Callable, data: Images):
 
 
 if __name__ == "__main__":
-    launch(main, Config)
+    launch(build, Config)

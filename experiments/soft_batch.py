@@ -26,9 +26,10 @@ normalizes over the batch (BatchNorm) sees the micro-batch: for it accumulation 
 batch.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
@@ -36,13 +37,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.lib.classification import ClassifierConfig, classifier, mlp
-from experiments.lib.config import launch
-from experiments.lib.data import Images
+from experiments.lib.config import AtLeast, Below
 from experiments.lib.errors import UserError
-from experiments.lib.loop import train
-from experiments.lib.method import Method, side_by_side
+from experiments.lib.launch import launch
+from experiments.lib.method import Method
 from experiments.lib.pictures import figure
+from experiments.lib.sources.image_set import Images
+from experiments.methods.classification import ClassifierConfig, classifier, mlp
+from experiments.methods.comparison import side_by_side
 from jaxgen.optimizers import accumulate, hidden_accumulation
 
 
@@ -54,26 +56,18 @@ class Config(ClassifierConfig):
     """Training steps, of the large batch."""
     batch_size: int = 64
     """Examples of the large batch."""
-    micro_batches: int = 64
+    micro_batches: Annotated[int, AtLeast(1)] = 64
     """Parts that it is cut into, by default of one example each; must divide it."""
     learning_rate: float = 3e-3
     """Step size of Adam."""
-    momentum_rate: float = 0.3
+    momentum_rate: Annotated[float, AtLeast(0)] = 0.3
     """Step size of SGD with momentum."""
-    momentum: float = 0.9
+    momentum: Annotated[float, AtLeast(0), Below(1)] = 0.9
     """Decay of the momentum, an average of gradients."""
-    width: int = 128
+    width: Annotated[int, AtLeast(1)] = 128
     """Units of each hidden layer."""
-    layers: int = 2
+    layers: Annotated[int, AtLeast(0)] = 2
     """Hidden layers; none of them normalizes over the batch, which would see the micro-batch."""
-
-    LEAST: ClassVar = ClassifierConfig.LEAST | {
-        "micro_batches": 1,
-        "momentum_rate": 0,
-        "momentum": 0,
-        "width": 1,
-        "layers": 0,
-    }
 
     def __post_init__(self):
         super().__post_init__()
@@ -82,8 +76,6 @@ class Config(ClassifierConfig):
                 f"--micro-batches {self.micro_batches}: expected a divisor of"
                 f" --batch-size {self.batch_size}"
             )
-        if self.momentum >= 1:
-            raise UserError(f"--momentum {self.momentum}: expected a number below 1")
 
 
 SMOKE = Config(
@@ -91,9 +83,9 @@ SMOKE = Config(
 )
 
 
-def main(config: Config) -> dict:
-    """Train all of them on the same batches, compare their parameters, return the summary."""
-    data = config.load()
+def build(config: Config):
+    """Images, and a classifier for each way to take a large batch."""
+    data = config.images()
     # GELU: at the kink of a ReLU, sums that differ in their last bit have gradients that differ by
     # more, and runs that must agree would part after some hundred steps.
     network, k = mlp(config.width, config.layers, nn.gelu), config.micro_batches
@@ -116,13 +108,12 @@ def main(config: Config) -> dict:
         "adam_small": parts(adam),
         "adam_accumulated": parts(accumulate(adam, k)),
     }
-    method = compared(side_by_side(methods, pictures(network, data)))
-    sizes = memory(methods, data, config.batch_size)
+    sizes = functools.cache(lambda: memory(methods, data, config.batch_size))
 
-    def report(means):
-        return means | sizes
+    def judge(state, key):
+        return differences(state) | sizes()
 
-    return train("soft_batch", config, data=data, **method._replace(report=report)._asdict())
+    return data, side_by_side(methods, pictures(network, data))._replace(judge=judge)
 
 
 def in_parts(method: Method, k: int) -> Method:
@@ -147,19 +138,14 @@ def large(name: str) -> str:
     return name.partition("_")[0] + "_large"
 
 
-def compared(method: Method) -> Method:
-    """Also reports how far the parameters of each are from those of the large batch."""
-
-    def evaluate(state, batch, key):
-        measured = method.evaluate(state, batch, key)
-        count = len(batch["image"])
-        for name, own in state.items():
-            if name != large(name):
-                gap = max_difference(own.params, state[large(name)].params)
-                measured[f"{name}/max_difference"] = jnp.full(count, gap)
-        return measured
-
-    return method._replace(evaluate=evaluate)
+@jax.jit
+def differences(state) -> dict[str, Any]:
+    """How far the parameters of each method are from those of the large batch."""
+    return {
+        f"{name}/max_difference": max_difference(own.params, state[large(name)].params)
+        for name, own in state.items()
+        if name != large(name)
+    }
 
 
 def max_difference(a, b):
@@ -176,7 +162,7 @@ def memory(methods: Mapping[str, Method], data: Images, batch_size: int) -> dict
     for name, method in methods.items():
         state = jax.eval_shape(method.init, key, batch)
         parameters = sum(p.size for p in jax.tree.leaves(state.params))
-        held = sum(s.size * s.dtype.itemsize for s in jax.tree.leaves(state.optimizer))
+        held = sum(s.size * s.dtype.itemsize for s in jax.tree.leaves(state.opt_state))
         compiled = jax.jit(method.step, donate_argnums=0).lower(state, batch, key).compile()
         sizes[f"{name}/state_bytes"] = held / parameters
         analysis: Any = compiled.memory_analysis()
@@ -218,4 +204,4 @@ def pictures(network, data: Images):
 
 
 if __name__ == "__main__":
-    launch(main, Config)
+    launch(build, Config)

@@ -34,41 +34,32 @@ So short a training shows who finds modes first, not who keeps them: published, 
 and longer, are DCGAN 99 modes and 3.40, PacDCGAN2 1000 and 0.06 (1712.04086, tables 2 and 3).
 """
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.lib import features
-from experiments.lib.adversarial import Game, Turn, begin, play, sample, samples
-from experiments.lib.config import launch
-from experiments.lib.data import Images, load_images
-from experiments.lib.games import GanConfig
-from experiments.lib.loop import train
+from experiments.lib.config import AtLeast
+from experiments.lib.errors import UserError
+from experiments.lib.launch import launch
 from experiments.lib.pictures import grid
+from experiments.lib.sources.image_set import Images
+from experiments.methods import features
+from experiments.methods.adversarial import Game, Turn, adversarial, generate, sampler
+from experiments.methods.games import GanConfig
 from jaxgen import metrics
 
 
 @dataclass(frozen=True)
 class Config(GanConfig):
-    """The knobs of the data."""
+    """The knobs of the data: one grey image of it in each of three channels."""
 
-    data: Literal["digits", "mnist", "fashion_mnist"] = "digits"
-    """Data set; one image of it in each of three channels."""
-    steps: int = 4000
-    """Updates of the generator."""
-    eval_every: int = 2000
-    """Steps between two judgements, with pictures; 0: only at the end."""
-    checkpoint_every: int = 1000
-    """Steps between two checkpoints; 0: only at the end."""
-    samples: int = 26_000
+    samples: Annotated[int, AtLeast(1)] = 26_000
     """Samples that are classified; the customary number."""
-    extractor_dir: str = ""
-    """Folder that keeps the classifier by which samples are judged; empty: beside the run's."""
-
-    LEAST: ClassVar = GanConfig.LEAST | {"samples": 1}
 
 
 SMOKE = Config(
@@ -77,71 +68,82 @@ SMOKE = Config(
 CHANNELS, CLASSES = 3, 10
 
 
-def main(config: Config) -> dict:
-    """Train, count the modes, draw samples and return the summary."""
-    data = load_images(config.data, config.data_dir)
+def build(config: Config):
+    """Grey images of ten classes, and the game that generates stacks of three."""
+    data = config.images()
+    if data.shape[2] != 1 or not data.labelled:
+        raise UserError(f"--data {data.name}: expected grey images with labels, such as mnist")
     game = config.game((*data.shape[:2], CHANNELS))
+    updates = config.critic_updates + 1
 
     def turn(batch) -> Turn:
         # The examples stay the outer axis: so they remain split over the devices.
         images = features.signed_pixels(batch["image"][..., 0], data.levels)
-        images = images.reshape(config.batch_size, -1, CHANNELS, *data.shape[:2])
+        images = images.reshape(-1, updates, CHANNELS, *data.shape[:2])
         return Turn(images.transpose(1, 0, 3, 4, 2))
 
-    def init(key, batch):
-        return begin(game, key, turn(batch).real[0])
+    fakes = sampler(game)
 
-    def step(players, batch, key):
-        return play(game, players, turn(batch), key)
+    def sample(players, key, count):
+        return features.integer_pixels(fakes(players.ema, key, count), data.levels)
 
-    @jax.jit
-    def generate(variables, z):
-        return sample(game, variables, z)
-
-    def pictures(players, batch, key):
-        images = generate(players.average, game.noise(key, 100))
-        return {"samples": grid((jax.device_get(images) + 1) / 2, columns=10)}
-
-    return train(
-        "stacked_mnist",
-        config,
-        init=init,
-        step=step,
-        judge=judgement(config, game, data, generate),
-        pictures=pictures,
-        data=data,
-        batches_per_step=CHANNELS * (config.critic_updates + 1),
+    return data, adversarial(
+        game,
+        turn,
+        judge=judgement(config, data, fakes),
+        pictures=pictures(game),
+        sample=sample,
+        batches_per_step=CHANNELS * updates,
     )
 
 
-def judgement(config: Config, game: Game, data: Images, generate):
+def judgement(config: Config, data: Images, fakes: Callable):
     """The judge of the modes that the running average finds."""
-    extractor = features.extractor(data, features.folder(config.extractor_dir, config.workdir))
+
+    @functools.cache
+    def classifier():
+        return features.extractor(data, features.folder(config.extractor_dir, config.workdir))
 
     def modes(images):
         """Captured modes and KL to the uniform law of [N, H, W, 3]."""
-        digits = np.stack([extractor.classify(images[..., i, None]) for i in range(CHANNELS)])
+        digits = np.stack([classifier().classify(images[..., i, None]) for i in range(CHANNELS)])
         names = np.ravel_multi_index(tuple(digits), (CLASSES,) * CHANNELS)
         counts = jnp.bincount(names, length=CLASSES**CHANNELS)
         return float(metrics.captured_modes(counts)), float(metrics.kl_to_uniform(counts))
 
-    # What a perfect sampler would get: triples of test images, as many as samples.
-    places = np.random.default_rng(0).integers(len(data.test), size=(config.samples, CHANNELS))
-    real = features.signed_pixels(data.test[places]["image"][..., 0], data.levels)
-    floor = modes(real.transpose(0, 2, 3, 1))
+    @functools.cache
+    def floor():
+        """What a perfect sampler would get: triples of test images, as many as samples."""
+        places = np.random.default_rng(0).integers(len(data.test), size=(config.samples, CHANNELS))
+        real = features.signed_pixels(data.test[places]["image"][..., 0], data.levels)
+        return modes(real.transpose(0, 2, 3, 1))
 
     def judge(players, key):
-        found = modes(samples(game, generate, players.average, key, config.samples))
+        found, real = modes(fakes(players.ema, key, config.samples)), floor()
         return {
             "modes": found[0],
             "kl": found[1],
-            "modes_of_real": floor[0],
-            "kl_of_real": floor[1],
-            "classifier_accuracy": extractor.accuracy,
+            "modes_of_real": real[0],
+            "kl_of_real": real[1],
+            "classifier_accuracy": classifier().accuracy,
         }
 
     return judge
 
 
+def pictures(game: Game):
+    """A sheet of samples."""
+
+    @jax.jit
+    def draws(players, z):
+        return generate(game, players.ema, z)
+
+    def draw(players, batch, key):
+        images = draws(players, game.noise(key, 100))
+        return {"samples": grid((jax.device_get(images) + 1) / 2, columns=10)}
+
+    return draw
+
+
 if __name__ == "__main__":
-    launch(main, Config)
+    launch(build, Config)

@@ -1,4 +1,7 @@
-"""What may import what. Arrows only point down: experiments -> experiments.lib -> jaxgen."""
+"""What may import what.
+
+Imports point down: experiments -> methods -> lib, and all but lib may use jaxgen.
+"""
 
 import ast
 import pathlib
@@ -57,25 +60,24 @@ def test_jaxgen_imports_the_pure_libraries_alone(path):
     assert not any(within(name, "jax.experimental") for name in imports(path))
 
 
-# Besides itself, what a room of jaxgen may use of the others.
+# Besides itself and `arguments`, the rooms of jaxgen that each room uses: these and no others.
 USES = {
-    "divergences": {"smooth"},
+    "divergences": set(),
     "flows": {"models"},
-    "losses": {"divergences", "smooth"},
+    "losses": {"divergences"},
     "metrics": {"divergences"},
     "models": set(),
     "optimizers": set(),
-    "regularizers": {"smooth"},
+    "regularizers": set(),
     "smooth": set(),
 }
 
 
-@pytest.mark.parametrize("path", files(*(f"jaxgen/{room}" for room in USES)), ids=str)
-def test_rooms_use_only_the_rooms_below(path):
-    room = path.parts[1]
-    allowed = {f"jaxgen.{name}" for name in {room, "arguments", *USES[room]}}
-    used = [name for name in imports(path) if within(name, "jaxgen") and name != "jaxgen"]
-    assert all(any(within(name, room) for room in allowed) for name in used)
+@pytest.mark.parametrize("room", USES)
+def test_a_room_uses_exactly_the_rooms_of_the_table(room):
+    names = set().union(*map(imports, files(f"jaxgen/{room}")))
+    used = {name.split(".")[1] for name in names if name.startswith("jaxgen.")}
+    assert used - {room, "arguments"} == USES[room]
 
 
 def test_every_room_is_in_the_table():
@@ -83,13 +85,39 @@ def test_every_room_is_in_the_table():
     assert rooms == USES.keys()
 
 
-@pytest.mark.parametrize("path", files("experiments"), ids=str)
+# What each floor of the experiments may import of the project.
+FLOORS = {
+    "experiments/lib": {"experiments.lib"},
+    "experiments/methods": {"experiments.lib", "experiments.methods", "jaxgen"},
+    "experiments": {"experiments", "jaxgen"},
+    "benchmarks": {"benchmarks", "experiments", "jaxgen"},
+}
+
+
+def floor(path):
+    return max((f for f in FLOORS if str(path).startswith(f + "/")), key=len)
+
+
+@pytest.mark.parametrize("path", files("experiments", "benchmarks"), ids=str)
 def test_experiments_import_downwards(path):
-    names = imports(path)
-    assert not any(within(name, upper) for name in names for upper in ("benchmarks", "tests"))
-    if path.parts[1] == "lib":
-        above = [name for name in names if within(name, "experiments") and name != "experiments"]
-        assert all(within(name, "experiments.lib") for name in above)
+    own = [n for n in imports(path) if n.partition(".")[0] in {*FLOORS, "jaxgen", "tests"}]
+    above = [n for n in own if not any(within(n, below) for below in FLOORS[floor(path)])]
+    assert [name for name in above if name != "experiments"] == []
+
+
+def test_no_circle_of_imports():
+    graph = {}
+    for path in files("jaxgen", "experiments"):
+        parts = path.with_suffix("").parts
+        graph[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = imports(path)
+    # A package's own file imports its modules: that is no circle for the modules.
+    modules = {name for name in graph if not (ROOT / name.replace(".", "/")).is_dir()}
+    graph = {name: (graph[name] & modules) - {name} for name in modules}
+    while leaves := [name for name, below in graph.items() if not below]:
+        for leaf in leaves:
+            del graph[leaf]
+        graph = {name: below - set(leaves) for name, below in graph.items()}
+    assert not graph, f"in or above a circle: {sorted(graph)}"
 
 
 @pytest.mark.parametrize("path", files("jaxgen", "experiments", "benchmarks"), ids=str)

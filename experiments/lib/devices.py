@@ -1,7 +1,8 @@
-"""The machine: one process or many, one mesh over all devices, batches split over it."""
+"""The machine: one process or many, one mesh over all devices, and how arrays lie on it."""
 
 import ctypes
 import importlib.util
+import math
 import os
 import sys
 
@@ -12,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from experiments.lib.errors import UserError
 
+_LARGE = 2**14  # numbers in an array that is worth splitting
 _CLUSTER = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 _LAUNCHERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # processes started by srun, mpirun
 
@@ -68,22 +70,67 @@ def keep_memory() -> None:
         mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD, bytes
 
 
-def make_mesh() -> Mesh:
-    """One axis, "data", over all devices of all processes."""
+def make_mesh(fsdp: int = 1, devices=None) -> Mesh:
+    """Two axes, "data" and "fsdp", over all devices of all processes.
+
+    Args:
+      fsdp: size of the second axis, among whose devices the state is split.
+      devices: those of a described topology; by default the devices that are there.
+
+    Raises:
+      UserError: fsdp does not divide the number of devices.
+    """
     # Sorted, so that each process holds one contiguous slice of the batch and the order of the
     # examples does not depend on the topology. Auto: the compiler places what the code leaves open.
-    order = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-    return Mesh(np.array(order), ("data",), axis_types=(AxisType.Auto,))
+    found = sorted(devices or jax.devices(), key=lambda device: (device.process_index, device.id))
+    if len(found) % fsdp:
+        raise UserError(f"--fsdp {fsdp}: expected a divisor of the {len(found)} devices")
+    grid = np.array(found).reshape(-1, fsdp)
+    return Mesh(grid, ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
 
 
 def split(mesh: Mesh) -> NamedSharding:
-    """Sharding of a batch: its first axis over the devices."""
-    return NamedSharding(mesh, P("data"))
+    """Sharding of a batch: its first axis over all devices."""
+    return NamedSharding(mesh, P(mesh.axis_names))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Sharding of the state: a whole copy on every device."""
+    """Sharding of what every device holds whole."""
     return NamedSharding(mesh, P())
+
+
+def place(mesh: Mesh, shapes):
+    """Decides how a state lies on the devices.
+
+    A leaf of `_LARGE` numbers or more is split over "fsdp" along its largest axis that the size of
+    "fsdp" divides; every other leaf is replicated.
+
+    Args:
+      mesh: all devices.
+      shapes: pytree of jax.ShapeDtypeStruct.
+
+    Returns:
+      The same pytree, with shardings.
+    """
+    count = mesh.shape["fsdp"]
+
+    def sharding(shape):
+        axes = [axis for axis, size in enumerate(shape) if size % count == 0]
+        if count == 1 or not axes or math.prod(shape) < _LARGE:
+            return replicated(mesh)
+        largest = max(axes, key=lambda axis: shape[axis])
+        return NamedSharding(mesh, P(*[None] * largest, "fsdp"))
+
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding(x.shape)), shapes
+    )
+
+
+def local_copy(mesh: Mesh, tree):
+    """The whole of every array, on the first device of this process. All processes call this."""
+    if mesh.shape["fsdp"] > 1:
+        tree = jax.jit(lambda x: x, out_shardings=replicated(mesh))(tree)
+    return jax.tree.map(lambda x: x.addressable_data(0), tree)
 
 
 def global_batch(mesh: Mesh, local):

@@ -17,6 +17,12 @@ from experiments.lib.workdir import write_atomic
 _QUIET_SECONDS = 10  # between two lines where the output is no terminal
 
 
+def notice(text: str) -> None:
+    """Tells the user what is happening: one line on stderr, from the first process alone."""
+    if jax.process_index() == 0:
+        tqdm.tqdm.write(text, file=sys.stderr)  # keeps clear of a bar
+
+
 class Logs:
     """The metrics of one run; processes other than the first write and show nothing.
 

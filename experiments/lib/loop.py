@@ -1,4 +1,4 @@
-"""The one training loop: a plain function around the pure functions of a method."""
+"""The training loop: a plain function around the pure functions of a method."""
 
 import collections
 import contextlib
@@ -18,51 +18,35 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from experiments.lib import devices, workdir
+from experiments.lib.batches import batches, first_batch, test_batches
 from experiments.lib.checkpoints import Checkpoints
 from experiments.lib.config import RunConfig
-from experiments.lib.data import Images, batches, first_batch, test_batches
 from experiments.lib.errors import DivergedError, UserError
 from experiments.lib.logs import Logs
+from experiments.lib.method import Method
 from experiments.lib.pictures import save_png
-from experiments.lib.programs import Programs, compile_method, judge_keys, picture_key
+from experiments.lib.programs import (
+    Programs,
+    compile_method,
+    judge_keys,
+    of_seed,
+    picture_key,
+)
 
 _IN_FLIGHT = 2  # steps, and batches, that the devices have ahead of them
 _PICTURED = 64  # test examples that `pictures` gets, whatever the batch size
 
 
-def train(
-    name: str,
-    config: RunConfig,
-    *,
-    init: Callable,
-    step: Callable,
-    data: Images,
-    evaluate: Callable | None = None,
-    judge: Callable | None = None,
-    pictures: Callable | None = None,
-    report: Callable | None = None,
-    init_batch: int = 0,
-    batches_per_step: int = 1,
-) -> dict:
+def train(name: str, config: RunConfig, data, method: Method) -> dict:
     """Trains a method, or continues to; the result does not depend on how often it was stopped.
 
-    A batch is {"image": uint8 [B, H, W, C], "label": int32 [B] where there are labels}, over all
-    devices; the step's key and batch are functions of (seed, step).
+    A batch is split over all devices; the step's key and batch are functions of (seed, step).
 
     Args:
       name: of the experiment.
       config: its knobs.
-      init: (key, batch) -> state, a pytree of arrays; an infinite number in it is a fault.
-      step: (state, batch, key) -> (state, {name: scalar}); compiled, consumes the state.
-      data: the images.
-      evaluate: (state, batch, key) -> {name: [B]}; averaged over the test split.
-      judge: (state, key) -> {name: number}; for what is no mean over the test split, such as a
-        Frechet distance. Plain Python around jitted functions, on one device; called for each seed.
-      pictures: (state, batch, key) -> {name: [H, W, C] in [0, 1]}; gets the first 64 test images.
-      report: {name: mean over the test split} -> {name: number}, for what is no mean itself, such
-        as F1 from the shares of hits and misses; None: the means.
-      init_batch: examples in the batch that `init` gets; 0: as in a step.
-      batches_per_step: how often --batch-size goes into the batch of one step.
+      data: `Dataset`.
+      method: the pure functions; see `Method`.
 
     Returns:
       The summary, as in summary.json; "metrics" has the means over the test split and, with
@@ -79,28 +63,29 @@ def train(
     if finished and finished["steps"] == config.steps:
         _report(folder, finished, "finished before")
         return finished
-    mesh = devices.make_mesh()
-    per_step = config.batch_size * batches_per_step
+    mesh = devices.make_mesh(config.fsdp)
+    per_step = config.batch_size * method.batches_per_step
     devices.check_batch(mesh, "--batch-size", config.batch_size)
-    devices.check_batch(mesh, "--init-batch", init_batch)
+    devices.check_batch(mesh, "--init-batch", method.init_batch)
     multihost_utils.sync_global_devices("every process has seen the folder as it was")
     if jax.process_index() == 0 and not any(folder.glob("checkpoints/[0-9]*")):
         workdir.write_json(folder / "config.json", workdir.settings(name, config))
-    programs = compile_method(config, mesh, init, step, evaluate)
+    first = first_batch(data.train, method.init_batch or per_step, config.seed, _processes())
+    first = devices.global_batch(mesh, first)
+    programs = compile_method(config, mesh, method, first)
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
-        first = first_batch(data.train, init_batch or per_step, config.seed, _processes())
-        first = devices.global_batch(mesh, first)
-        start, state, before = _begin(config, mesh, programs, checkpoints, first)
+        start, state, before = _begin(config, programs, checkpoints, first)
         if jax.process_index() == 0 and start:  # with the steps that it now has
             workdir.write_json(folder / "config.json", workdir.settings(name, config))
         began = time.monotonic() - before
 
         def test(state, done):
-            if pictures and jax.process_index() == 0:
-                _draw(folder / "pictures", config, pictures, state, data.test, done)
-            means = _test(config, mesh, programs, state, data.test) if evaluate else {}
-            judged = _judge(config, judge, state) if judge else {}
-            return _over_seeds({**(report(means) if report else means), **judged})
+            means = _test(config, mesh, programs, state, data.test) if method.evaluate else {}
+            own = devices.local_copy(mesh, state) if method.pictures or method.judge else None
+            if method.pictures and jax.process_index() == 0:
+                _draw(folder / "pictures", config, method.pictures, own, data.test, done)
+            judged = _judge(config, method.judge, own) if method.judge else {}
+            return _over_seeds({**(method.report(means) if method.report else means), **judged})
 
         def save(state, done):
             checkpoints.save(done, state, time.monotonic() - began)
@@ -124,14 +109,9 @@ def train(
     return summary
 
 
-def _begin(config, mesh, programs, checkpoints, batch):
+def _begin(config, programs, checkpoints, batch):
     """(steps done, state, seconds trained) of the newest checkpoint, or of a new state."""
-    whole = devices.replicated(mesh)
-    like = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole),
-        jax.eval_shape(programs.init, batch),
-    )
-    restored = checkpoints.restore(like)
+    restored = checkpoints.restore(programs.state)
     if restored is None:
         return 0, programs.init(batch), 0.0
     if restored[0] > config.steps:
@@ -189,25 +169,19 @@ def _test(config, mesh, programs: Programs, state, split) -> dict[str, np.ndarra
     stream = test_batches(split, config.batch_size, _processes())
     stream = ahead(devices.global_batch(mesh, batch) for batch in stream)
     sums = ahead(programs.measure(state, batch, np.uint32(i)) for i, batch in enumerate(stream))
-    total: dict = collections.defaultdict(float)
+    totals: dict = collections.defaultdict(float)
     for part in sums:
-        for name, value in jax.device_get(part).items():
-            total[name] = total[name] + np.float64(value)
-    return {name: value / len(split) for name, value in total.items()}
+        for name, pair in jax.device_get(part).items():
+            totals[name] = totals[name] + np.stack([np.float64(x) for x in pair])
+    return {name: total / count for name, (total, count) in totals.items()}
 
 
 def _judge(config: RunConfig, judge, state) -> dict[str, np.ndarray]:
     """Every process judges its own copy: what they find is the same."""
-    found = [judge(_of_seed(config, state, i), key) for i, key in enumerate(judge_keys(config))]
+    found = [judge(of_seed(config, state, i), key) for i, key in enumerate(judge_keys(config))]
     if config.seeds == 1:
         return found[0]
     return {name: np.array([numbers[name] for numbers in found]) for name in found[0]}
-
-
-def _of_seed(config: RunConfig, state, index: int):
-    """The state of one seed, on the first device of this process."""
-    state = jax.tree.map(lambda x: x.addressable_data(0), state)
-    return jax.tree.map(lambda x: x[index], state) if config.seeds > 1 else state
 
 
 def _over_seeds(metrics: dict) -> dict[str, float]:
@@ -221,9 +195,9 @@ def _over_seeds(metrics: dict) -> dict[str, float]:
 
 
 def _draw(folder: pathlib.Path, config: RunConfig, pictures, state, split, done: int) -> None:
-    """Pictures of the first seed, drawn by this process alone on its first device."""
-    state = _of_seed(config, state, 0)
+    """Pictures of the first seed."""
     batch = jax.tree.map(jnp.asarray, split[np.arange(_PICTURED) % len(split)])
+    state = of_seed(config, state, 0)
     for stem, image in pictures(state, batch, picture_key(config)).items():
         save_png(folder / f"{stem}-{done:07d}.png", image)
 

@@ -1,50 +1,37 @@
-"""What an experiment hands to the loop, and several of them as one."""
+"""The contract between an experiment and the plumbing: a data set and a method."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
 class Method(NamedTuple):
-    """The pure functions that the loop runs, see `experiments.lib.loop.train`."""
+    """Pure functions that train and use a model; only `init` and `step` are needed.
+
+    A batch is a dict of arrays with a common leading axis B. A key is a PRNG key, used once.
+
+    Attributes:
+      init: (key, batch) -> state, a pytree of arrays.
+      step: (state, batch, key) -> (state, {name: scalar}).
+      evaluate: (state, batch, key) -> {name: [B], or (sum, count)}. Values are averaged over the
+        test split. The last batch is padded with copies of the last example, and batch["valid"]
+        (bool [B]) is False there: the loop masks values [B], a method masks its own sums.
+      judge: (state, key) -> {name: number}, for what is not a mean over test examples, such as a
+        Frechet distance. Plain Python around jitted functions; it runs on one device.
+      pictures: (state, batch, key) -> {name: image [H, W, C] in [0, 1]}; gets 64 test examples.
+      report: {name: mean over the test split} -> {name: number}, for what is computed from means,
+        such as F1 from the shares of hits and misses.
+      sample: (state, key, count) -> [count, ...], in the data's own form (images: uint8).
+      log_prob: (state, x, key) -> [B] in nats, for x in the data's own form.
+      init_batch: number of examples in the batch that `init` gets; 0: as many as a step.
+      batches_per_step: number of batches of --batch-size examples that one step takes.
+    """
 
     init: Any
     step: Any
-    evaluate: Any
+    evaluate: Any = None
+    judge: Any = None
     pictures: Any = None
     report: Any = None
-
-
-def side_by_side(methods: Mapping[str, Method], pictures=None) -> Method:
-    """Several methods at once: the same keys, hence the same start, and the same batches.
-
-    The state is a dict {name: state}, a metric is called NAME/METRIC.
-
-    Args:
-      methods: name -> method; their own pictures are not drawn.
-      pictures: (state, batch, key) -> {stem: image} of all methods together.
-    """
-
-    def init(key, batch):
-        return {name: method.init(key, batch) for name, method in methods.items()}
-
-    def step(state, batch, key):
-        done = {name: method.step(state[name], batch, key) for name, method in methods.items()}
-        metrics = {name: metrics for name, (_, metrics) in done.items()}
-        return {name: new for name, (new, _) in done.items()}, _joined(metrics)
-
-    def evaluate(state, batch, key):
-        return _joined({n: method.evaluate(state[n], batch, key) for n, method in methods.items()})
-
-    def report(means):
-        reports = {}
-        for name, method in methods.items():
-            start = f"{name}/"
-            own = {k.removeprefix(start): v for k, v in means.items() if k.startswith(start)}
-            reports[name] = method.report(own) if method.report else own
-        return _joined(reports)
-
-    return Method(init, step, evaluate, pictures, report)
-
-
-def _joined(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    return {f"{name}/{k}": value for name, own in metrics.items() for k, value in own.items()}
+    sample: Any = None
+    log_prob: Any = None
+    init_batch: int = 0
+    batches_per_step: int = 1

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,40 +12,48 @@ from jax.sharding import Mesh
 
 from experiments.lib import devices
 from experiments.lib.config import RunConfig
+from experiments.lib.method import Method
 
 _INIT, _STEP, _TEST, _PICTURES, _JUDGE = range(5)
 
 
 class Programs(NamedTuple):
-    """With several seeds, every state and every metric has a leading axis over the seeds."""
+    """With several seeds, every state and every metric has a leading axis over the seeds.
 
-    init: Callable  # batch -> state
-    update: Callable  # (state, batch, number of the step) -> (state, metrics); consumes the state
-    measure: Callable  # (state, batch with "valid", its number) -> sums over the valid examples
+    Attributes:
+      state: the state as a pytree of jax.ShapeDtypeStruct with shardings.
+      init: batch -> state.
+      update: (state, batch, number of the step) -> (state, metrics); consumes the state.
+      measure: (state, batch with "valid", its number) -> {name: (sum, count)}.
+    """
+
+    state: Any
+    init: Callable
+    update: Callable
+    measure: Callable
 
 
-def compile_method(config: RunConfig, mesh: Mesh, init, step, evaluate) -> Programs:
-    """Compiles a method, each part at its first call and never again.
+def compile_method(config: RunConfig, mesh: Mesh, method: Method, batch) -> Programs:
+    """Prepares a method for all devices; each part is compiled at its first call, once.
 
     Args:
       config: the seeds.
-      mesh: the devices; a batch is split over them and the state replicated, so a mean over the
-        batch inside the method is the mean over the global batch.
-      init: (key, batch) -> state.
-      step: (state, batch, key) -> (state, {name: scalar}).
-      evaluate: (state, batch, key) -> {name: [B]}, or None for an empty dict.
+      mesh: the devices. A batch is split over all of them, so a mean over the batch inside the
+        method is the mean over the global batch; large arrays of the state are split over "fsdp".
+      method: the pure functions.
+      batch: what `init` gets, arrays or shapes.
 
     Raises:
       TypeError: at the first call, if `step` does not return a state like the one it was given.
-      ValueError: at the first call, if a metric of `step` is no scalar, or `evaluate` does not
-        return one number per example.
+      ValueError: at the first call, if a metric of `step` is no scalar, or `evaluate` returns
+        neither one number per example nor a sum and a count.
     """
 
     def begin(seed, batch):
-        return _strong(init(_key(seed, _INIT), batch))
+        return _strong(method.init(_key(seed, _INIT), batch))
 
     def update(seed, state, batch, number):
-        new, metrics = step(state, batch, _key(seed, _STEP, number))
+        new, metrics = method.step(state, batch, _key(seed, _STEP, number))
         new = _strong(new)
         _check_same_form(state, new)
         for name, value in metrics.items():
@@ -54,23 +62,26 @@ def compile_method(config: RunConfig, mesh: Mesh, init, step, evaluate) -> Progr
         return new, metrics
 
     def measure(seed, state, batch, number):
-        batch = dict(batch)
-        valid = batch.pop("valid")
-        values = evaluate(state, batch, _key(seed, _TEST, number)) if evaluate else {}
-        return {name: _masked_sum(name, value, valid) for name, value in values.items()}
+        values = method.evaluate(state, batch, _key(seed, _TEST, number))
+        return {name: _summed(name, value, batch["valid"]) for name, value in values.items()}
 
+    spread = functools.partial(_over_seeds, config, mesh)
+    begin = spread(begin, (None,))
+    state = devices.place(mesh, jax.eval_shape(begin, batch))
+    placed = jax.tree.map(lambda x: x.sharding, state)
     whole, split = devices.replicated(mesh), devices.split(mesh)
     return Programs(
-        jax.jit(_over_seeds(config, begin, (None,)), in_shardings=split, out_shardings=whole),
+        state,
+        jax.jit(begin, in_shardings=split, out_shardings=placed),
         jax.jit(
-            _over_seeds(config, update, (0, None, None)),
-            in_shardings=(whole, split, whole),
-            out_shardings=whole,
+            spread(update, (0, None, None)),
+            in_shardings=(placed, split, whole),
+            out_shardings=(placed, whole),
             donate_argnums=0,
         ),
         jax.jit(
-            _over_seeds(config, measure, (0, None, None)),
-            in_shardings=(whole, split, whole),
+            spread(measure, (0, None, None)),
+            in_shardings=(placed, split, whole),
             out_shardings=whole,
         ),
     )
@@ -86,16 +97,21 @@ def judge_keys(config: RunConfig) -> list[jax.Array]:
     return [_key(config.seed + i, _JUDGE) for i in range(config.seeds)]
 
 
-def _over_seeds(config: RunConfig, function, axes: tuple[int | None, ...]):
+def of_seed(config: RunConfig, state, index: int):
+    """The state of one seed, as the method knows it."""
+    return jax.tree.map(lambda x: x[index], state) if config.seeds > 1 else state
+
+
+def _over_seeds(config: RunConfig, mesh: Mesh, function, axes: tuple[int | None, ...]):
     """Binds the first argument of `function`: the seed, or all seeds.
 
-    All at once by vmap on an accelerator. A CPU is as fast one after the other, in a fifth of the
-    memory for eight seeds (`python -m benchmarks.gans seeds`).
+    On an accelerator vmap trains all seeds at once. A CPU is as fast with one seed after the other,
+    and needs a fifth of the memory for eight of them (`python -m benchmarks.gans seeds`).
     """
     if config.seeds == 1:
         return functools.partial(function, np.uint32(config.seed))
     seeds = np.uint32(config.seed) + np.arange(config.seeds, dtype=np.uint32)
-    if jax.default_backend() != "cpu":
+    if mesh.devices.flat[0].platform != "cpu":
         return functools.partial(jax.vmap(function, in_axes=(0, *axes)), seeds)
 
     def in_turn(*arguments):
@@ -120,10 +136,18 @@ def _strong(state):
     return jax.tree.map(lambda x: lax.convert_element_type(x, jnp.result_type(x)), state)
 
 
-def _masked_sum(name: str, value, valid):
-    if value.shape != valid.shape:
-        raise ValueError(f"evaluate: {name} is {value.shape}; expected one number per example")
-    return jnp.sum(jnp.where(valid, value, 0), dtype=jnp.float32)
+def _summed(name: str, value, valid):
+    """(sum, count) of the valid examples."""
+    if isinstance(value, tuple) and len(value) == 2 and not any(map(jnp.shape, value)):
+        total, count = value
+    elif jnp.shape(value) == valid.shape:
+        total, count = jnp.where(valid, value, 0), valid
+    else:
+        form = jax.tree.map(jnp.shape, value)
+        raise ValueError(
+            f"evaluate: {name} is {form}; expected one number per example, or (sum, count)"
+        )
+    return jnp.sum(total, dtype=jnp.float32), jnp.sum(count, dtype=jnp.float32)
 
 
 def _check_same_form(old, new) -> None:

@@ -5,20 +5,8 @@ import json
 import os
 import pathlib
 
-from experiments.lib.config import RunConfig, flag
+from experiments.lib.config import CHANGEABLE, RunConfig, flag, rules_of
 from experiments.lib.errors import UserError
-
-# A run may go on with other values of these. More steps also stretch a learning rate schedule that
-# is laid over all steps, from there on: not the same as having asked for so many at once.
-_FREE = {
-    "workdir",
-    "data_dir",
-    "extractor_dir",
-    "steps",
-    "log_every",
-    "eval_every",
-    "checkpoint_every",
-}
 
 
 def write_atomic(path: pathlib.Path, content: bytes) -> None:
@@ -71,7 +59,8 @@ def claim(name: str, config: RunConfig) -> pathlib.Path:
     """
     if "://" in config.workdir:
         raise UserError(f"--workdir {config.workdir}: expected a folder; mount the bucket as one")
-    folder = pathlib.Path(config.workdir or f"runs/{name}-{config.data}")
+    data = getattr(config, "data", "")
+    folder = pathlib.Path(config.workdir or f"runs/{name}-{data}".rstrip("-"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         held = [path.name for path in folder.iterdir() if path.suffix != ".tmp"]
@@ -80,11 +69,12 @@ def claim(name: str, config: RunConfig) -> pathlib.Path:
     if not os.access(folder, os.W_OK):
         raise UserError(f"--workdir {folder}: no permission to write; expected a writable folder")
     if held:
-        _check_same_run(folder, settings(name, config))
+        _check_same_run(folder, name, config)
     return folder
 
 
-def _check_same_run(folder: pathlib.Path, now: dict) -> None:
+def _check_same_run(folder: pathlib.Path, name: str, config: RunConfig) -> None:
+    now = settings(name, config)
     before = read_json(folder / "config.json")
     if before is None or not {"experiment", "config"} <= before.keys():
         raise UserError(f"--workdir {folder}: holds files of no run; expected an empty folder")
@@ -96,10 +86,11 @@ def _check_same_run(folder: pathlib.Path, now: dict) -> None:
     if not any(folder.glob("checkpoints/[0-9]*")):
         return  # it ended before its first checkpoint: nothing to continue, nothing to lose
     old, new = before["config"], now["config"]
+    free = {knob for knob, rules in rules_of(type(config)).items() if CHANGEABLE in rules}
     differing = [
         f"{flag(knob)} {old.get(knob, 'unset')} there and {new.get(knob, 'unset')} here"
         for knob in {**old, **new}
-        if knob not in _FREE and (knob not in old or knob not in new or old[knob] != new[knob])
+        if knob not in free and (knob not in old or knob not in new or old[knob] != new[knob])
     ]
     if differing:
         raise UserError(

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from benchmarks import gans
-from experiments.lib.adversarial import Turn, begin, play
+from experiments.methods.adversarial import Turn, begin, play
 from jaxgen import regularizers
 
 torch = pytest.importorskip("torch", reason="the comparison with PyTorch needs torch")
@@ -99,4 +99,4 @@ def test_same_losses_and_updates(start, name):
     assert len(alphas) == (TURNS if game.penalty else 0)
     same_change(twin.critic, players.critic["params"], critic, gans_peer.Critic)
     same_change(twin.generator, players.generator["params"], generator, gans_peer.Generator)
-    same_change(twin.average, players.average["params"], generator, gans_peer.Generator)
+    same_change(twin.average, players.ema["params"], generator, gans_peer.Generator)

@@ -17,11 +17,12 @@ import pytest
 
 import experiments
 from experiments.lib import devices, loop
+from experiments.lib.config import Above, AtLeast, rules_of
 from experiments.lib.errors import UserError
 from experiments.lib.logs import Logs
 
 FOLDER = pathlib.Path(experiments.__file__).parent
-NAMES = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
+NAMES = sorted(p.stem for p in FOLDER.glob("[!_]*.py") if "launch(build, Config)" in p.read_text())
 
 
 @pytest.fixture(params=NAMES)
@@ -30,7 +31,21 @@ def module(request):
 
 
 def run(module, folder, **changes):
-    return module.main(dataclasses.replace(module.SMOKE, workdir=str(folder), **changes))
+    config = dataclasses.replace(module.SMOKE, workdir=str(folder), **changes)
+    data, method = module.build(config)
+    traces = []
+
+    def counted(*args):
+        traces.append(args)
+        return method.step(*args)
+
+    summary = loop.train(name_of(module), config, data, method._replace(step=counted))
+    assert len(traces) == 1, "the step was traced more than once"
+    return summary
+
+
+def name_of(module):
+    return module.__name__.split(".")[-1]
 
 
 def lines(folder):
@@ -58,18 +73,7 @@ def interrupt_after(monkeypatch, step):
 
 @pytest.mark.slow
 def test_runs_resumes_and_does_not_mind_the_devices(module, tmp_path, monkeypatch):
-    traces = []
-
-    def counting_train(name, config, *, step, **rest):
-        def counted(*args):
-            traces.append(name)
-            return step(*args)
-
-        return loop.train(name, config, step=counted, **rest)
-
-    monkeypatch.setattr(module, "train", counting_train)
     whole = run(module, tmp_path / "whole")
-    assert len(traces) == 1, "the step was traced more than once"
     assert whole["metrics"], "nothing was measured"
     assert all(np.isfinite(value) for value in whole["metrics"].values())
     assert list((tmp_path / "whole" / "pictures").glob("*.png"))
@@ -86,10 +90,14 @@ def test_runs_resumes_and_does_not_mind_the_devices(module, tmp_path, monkeypatc
     assert lines(tmp_path / "parts") == lines(tmp_path / "whole")
 
     assert len(jax.devices()) == 8
-    one = jax.sharding.Mesh(np.array(jax.devices()[:1]), devices.make_mesh().axis_names)
-    monkeypatch.setattr(devices, "make_mesh", lambda: one)
+    # Four groups of two devices that share the state, then one device.
+    monkeypatch.setattr(devices, "_LARGE", 2)
+    shared = run(module, tmp_path / "shared", fsdp=2)
+    one = devices.make_mesh(devices=jax.devices()[:1])
+    monkeypatch.setattr(devices, "make_mesh", lambda fsdp: one)
     alone = run(module, tmp_path / "alone")
     for name, value in whole["metrics"].items():
+        assert shared["metrics"][name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
         assert alone["metrics"][name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
 
 
@@ -102,16 +110,21 @@ def test_is_listed_with_its_first_line(module):
     assert first in shown
 
 
-def test_a_knob_below_its_least_value_is_an_error_of_one_line(module):
-    numbers = [f for f in dataclasses.fields(module.Config) if f.type in (int, float)]
-    unbounded = [f.name for f in numbers if f.name not in module.Config.LEAST]
-    assert set(unbounded) <= {"margin"}, "a number without a least value"
-    for name, least in module.Config.LEAST.items():
-        for value in (least - 1, float("nan")):
+def test_every_number_has_a_bound_that_is_an_error_of_one_line(module):
+    rules = rules_of(module.Config)
+    numbers = {f.name for f in dataclasses.fields(module.Config) if _is_number(f)}
+    bounds = {n: [r for r in rules[n] if isinstance(r, AtLeast | Above)] for n in numbers}
+    assert all(bounds.values()), f"no bound: {[n for n, found in bounds.items() if not found]}"
+    for name, (rule, *_) in bounds.items():
+        for value in (rule.bound - (1 if isinstance(rule, AtLeast) else 0), float("nan")):
             with pytest.raises(UserError) as error:
                 dataclasses.replace(module.SMOKE, **{name: value})
             assert "\n" not in str(error.value)
             assert f"--{name.replace('_', '-')} {value}" in str(error.value)
+
+
+def _is_number(field):
+    return isinstance(field.default, int | float) and not isinstance(field.default, bool)
 
 
 def test_docstring_has_paper_command_and_number(module):
@@ -127,6 +140,6 @@ def test_every_flag_explains_itself(module):
     config = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Config")
     body = config.body[1:]
     for field, below in zip(body, [*body[1:], None], strict=True):
-        if isinstance(field, ast.AnnAssign) and field.target.id != "LEAST":
+        if isinstance(field, ast.AnnAssign):
             explained = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
             assert explained, f"--{field.target.id} has no line of explanation"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from experiments import layerwise_learning_rate as experiment
-from experiments.lib.data import load_images
 from experiments.lib.errors import UserError
+from experiments.lib.sources.images import load_images
 
 CONFIG = dataclasses.replace(experiment.SMOKE, layers=2, shift=0, noise=0.0)
 DATA = load_images("digits")

@@ -6,6 +6,7 @@ import pytest
 
 from experiments import soft_batch
 from experiments.lib.errors import UserError
+from experiments.lib.loop import train
 
 
 @pytest.fixture(scope="module")
@@ -13,7 +14,7 @@ def metrics(tmp_path_factory):
     config = dataclasses.replace(
         soft_batch.SMOKE, steps=20, workdir=str(tmp_path_factory.mktemp("run")), eval_every=0
     )
-    return soft_batch.main(config)["metrics"]
+    return train("soft_batch", config, *soft_batch.build(config))["metrics"]
 
 
 @pytest.mark.parametrize("name", ["momentum_accumulated", "momentum_hidden", "adam_accumulated"])

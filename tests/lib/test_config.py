@@ -1,33 +1,37 @@
-"""From the command line to `main`: every fault is one line and exit code 2."""
+"""From the command line to a run: every fault is one line and exit code 2."""
 
 import dataclasses
 import errno
 import sys
+from typing import Annotated
 
 import pytest
 
-from experiments.lib.config import RunConfig, launch
+from experiments.lib import launch
+from experiments.lib.config import CHANGEABLE, Above, AtLeast, Below, RunConfig, rules_of
 from experiments.lib.errors import UserError
 
 
-def _launch(monkeypatch, main, config_type, *flags):
+def _launch(monkeypatch, build, config_type, *flags):
     monkeypatch.setattr(sys, "argv", ["program", *flags])
-    launch(main, config_type)
+    launch.launch(build, config_type)
 
 
 def test_flags_become_the_config(monkeypatch, toy):
     seen = []
+    monkeypatch.setattr(launch, "train", lambda *arguments: seen.append(arguments))
 
-    def main(config):
-        seen.append(config)
+    def build(config):
+        return "data", config
 
-    _launch(monkeypatch, main, toy.Config, "--rate", "0.5", "--batch-size", "8", "--seed", "3")
-    assert seen == [toy.Config(rate=0.5, batch_size=8, seed=3)]
+    _launch(monkeypatch, build, toy.Config, "--rate", "0.5", "--batch-size", "8", "--seed", "3")
+    config = toy.Config(rate=0.5, batch_size=8, seed=3)
+    assert seen == [("test_config", config, "data", config)]
 
 
 def test_help_shows_every_knob_and_the_docstring(monkeypatch, toy, capsys):
     with pytest.raises(SystemExit) as end:
-        _launch(monkeypatch, toy.main, toy.Config, "--help")
+        _launch(monkeypatch, toy.build, toy.Config, "--help")
     assert end.value.code == 0
     shown = capsys.readouterr().out
     assert "A method of milliseconds" in shown
@@ -52,13 +56,14 @@ def test_help_shows_every_knob_and_the_docstring(monkeypatch, toy, capsys):
         (["--seed", "-1"], "--seed -1: expected an integer of at least 0"),
         (["--seed", str(2**32)], f"--seed {2**32}: expected seeds below {2**32}"),
         (["--data", "mnist"], "--data mnist: needs --data-dir"),
-        (["--data", "no_such_set", "--data-dir", "/nowhere"], "--data no_such_set: no /nowhere/"),
+        (["--data", "no_such_set"], "invalid choice"),
+        (["--data", "mnist", "--data-dir", "/nowhere"], "--data mnist: no /nowhere/"),
         (["--workdir", "/dev/null/run"], "--workdir /dev/null/run: Not a directory"),
     ],
 )
 def test_a_fault_is_one_line(monkeypatch, toy, capsys, flags, message):
     with pytest.raises(SystemExit) as end:
-        _launch(monkeypatch, toy.main, toy.Config, *flags)
+        _launch(monkeypatch, toy.build, toy.Config, *flags)
     assert end.value.code == 2
     shown = capsys.readouterr().err
     assert shown.startswith("error: ")
@@ -67,19 +72,19 @@ def test_a_fault_is_one_line(monkeypatch, toy, capsys, flags, message):
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch):
-    def main(config):
+    def build(config):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        _launch(monkeypatch, main, RunConfig)
+        _launch(monkeypatch, build, RunConfig)
 
 
 def test_a_full_disk_is_one_line(monkeypatch, capsys):
-    def main(config):
+    def build(config):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(SystemExit) as end:
-        _launch(monkeypatch, main, RunConfig)
+        _launch(monkeypatch, build, RunConfig)
     assert end.value.code == 2
     assert capsys.readouterr().err.startswith("error: no space left on the disk")
 
@@ -87,3 +92,35 @@ def test_a_full_disk_is_one_line(monkeypatch, capsys):
 def test_a_config_made_in_python_is_checked_too():
     with pytest.raises(UserError, match="--steps 0"):
         RunConfig(steps=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ruled(RunConfig):
+    steps: int = 7
+    share: Annotated[float, Above(0), Below(1)] = 0.5
+    weight: Annotated[float | None, AtLeast(0)] = None
+    seeds: Annotated[int, AtLeast(2)] = 2
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"steps": 0}, "--steps 0: expected an integer of at least 1"),
+        ({"share": 0.0}, "--share 0.0: expected a number above 0"),
+        ({"share": 1.0}, "--share 1.0: expected a number below 1"),
+        ({"share": float("nan")}, "--share nan: expected a number above 0 and below 1"),
+        ({"share": float("-inf")}, "--share -inf: expected a number above 0"),
+        ({"weight": -1.0}, "--weight -1.0: expected a number of at least 0"),
+        ({"weight": float("inf")}, "--weight inf: expected a number of at least 0"),
+        ({"seeds": 1}, "--seeds 1: expected an integer of at least 2"),
+    ],
+)
+def test_rules_are_inherited_and_may_be_replaced(knobs, message):
+    with pytest.raises(UserError, match=message):
+        Ruled(**knobs)
+    assert Ruled(weight=0.0).weight == 0
+
+
+def test_a_new_default_keeps_the_rules_of_the_knob():
+    assert rules_of(Ruled)["steps"] == [AtLeast(1), CHANGEABLE]
+    assert rules_of(Ruled)["seeds"] == [AtLeast(2)]

@@ -12,8 +12,10 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from experiments.lib.data import Arrays, batches, load_images, test_batches
+from experiments.lib.batches import batches, test_batches
+from experiments.lib.dataset import Arrays
 from experiments.lib.errors import UserError
+from experiments.lib.sources.images import load_images
 
 _DATA = pathlib.Path(
     os.environ.get("JAXGEN_DATA", pathlib.Path(__file__).parents[3] / "shared" / "data")
@@ -81,7 +83,7 @@ def test_the_test_pass_has_each_example_once_in_order(hundred):
 
 
 def test_digits_start_without_tensorflow_datasets():
-    code = "import sys; from experiments.lib.data import load_images; load_images('digits');"
+    code = "import sys; from experiments.lib.batches import load_images; load_images'digits';"
     code += "assert not {'tensorflow', 'tensorflow_datasets'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -250,7 +252,7 @@ def test_the_newest_version_is_read(mnist):
 
 
 def test_a_small_set_is_decoded_once_and_stays_the_same():
-    from experiments.lib.prepared import Remembered  # noqa: PLC0415  needs tensorflow-datasets
+    from experiments.lib.sources.prepared import Remembered  # noqa: PLC0415  needs tensorflow-datasets
 
     class Disk:
         columns = ("image", "label")

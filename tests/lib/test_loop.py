@@ -12,13 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, Mesh
 
 from experiments.lib import devices
 from experiments.lib.config import RunConfig
-from experiments.lib.data import Arrays, Images, load_images
+from experiments.lib.dataset import Arrays, Dataset
 from experiments.lib.errors import DivergedError, UserError
 from experiments.lib.loop import train
+from experiments.lib.method import Method
+from experiments.lib.sources.images import load_images
 
 
 def _steps_logged(folder) -> list[int]:
@@ -157,8 +158,8 @@ def _has_logged(folder, step) -> bool:
 
 
 def test_one_device_computes_what_eight_do(toy, whole, outcome, tmp_path, monkeypatch):
-    one = Mesh(np.array(jax.devices()[:1]), ("data",), axis_types=(AxisType.Auto,))
-    monkeypatch.setattr(devices, "make_mesh", lambda: one)
+    one = devices.make_mesh(devices=jax.devices()[:1])
+    monkeypatch.setattr(devices, "make_mesh", lambda fsdp: one)
     toy.main(toy.Config(workdir=str(tmp_path / "run")))
     _assert_close(outcome(tmp_path / "run")[0], outcome(whole)[0])
 
@@ -213,7 +214,7 @@ def test_a_batch_that_does_not_fit_the_devices_is_refused(toy, tmp_path):
 def counted(seeds, tmp_path, **changes):
     """A run whose state is the sum of the pixels that it has seen, judged as a whole."""
     seen = np.arange(40, dtype=np.uint8).reshape(40, 1, 1, 1)
-    data = Images("counts", Arrays({"image": seen}), Arrays({"image": seen[:3]}), (1, 1, 1), 256)
+    data = Dataset(Arrays({"image": seen}), Arrays({"image": seen[:3]}))
     judged = []
 
     def step(state, batch, key):
@@ -228,15 +229,8 @@ def counted(seeds, tmp_path, **changes):
     config = RunConfig(
         workdir=str(tmp_path), steps=5, batch_size=8, seeds=seeds, log_every=1, **changes
     )
-    summary = train(
-        "counted",
-        config,
-        init=lambda key, batch: jnp.zeros(()),
-        step=step,
-        judge=judge,
-        data=data,
-        batches_per_step=2,
-    )
+    method = Method(lambda key, batch: jnp.zeros(()), step, judge=judge, batches_per_step=2)
+    summary = train("counted", config, data, method)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     return summary, judged, lines
 
@@ -256,3 +250,39 @@ def test_every_seed_is_judged_with_a_key_of_its_own_and_the_same_at_every_step(t
     assert len(judged) == 6
     np.testing.assert_array_equal(judged[:3], judged[3:])
     assert len({tuple(key) for key in judged}) == 3
+
+
+def test_a_batch_of_tokens_trains_as_one_of_images_does(tmp_path):
+    """Bigrams of sentences of unequal length; the test metric is a mean over tokens."""
+    rng = np.random.default_rng(0)
+    tokens = np.zeros((100, 12), np.int32)  # 0 is padding
+    for row in tokens:
+        length = rng.integers(3, 13)
+        row[:length] = 1 + (rng.integers(4) + np.arange(length)) % 4  # after n comes n + 1
+    data = Dataset(Arrays({"tokens": tokens[:77]}), Arrays({"tokens": tokens[77:]}))
+
+    def losses(weights, batch):
+        given, target = batch["tokens"][:, :-1], batch["tokens"][:, 1:]
+        nll = -jnp.take_along_axis(
+            jax.nn.log_softmax(weights[given]), target[..., None], axis=-1
+        )[..., 0]  # fmt: skip
+        return nll, target > 0
+
+    def step(weights, batch, key):
+        def mean(weights):
+            nll, real = losses(weights, batch)
+            return jnp.sum(nll * real) / jnp.sum(real)
+
+        value, slope = jax.value_and_grad(mean)(weights)
+        return weights - 10 * slope, {"loss": value}
+
+    def evaluate(weights, batch, key):
+        nll, real = losses(weights, batch)
+        real = real & batch["valid"][:, None]
+        return {"nll": (jnp.sum(nll * real), jnp.sum(real)), "start": batch["tokens"][:, 0]}
+
+    method = Method(lambda key, batch: jnp.zeros((5, 5)), step, evaluate)
+    config = RunConfig(workdir=str(tmp_path), steps=60, batch_size=8)
+    metrics = train("bigrams", config, data, method)["metrics"]
+    assert 0 < metrics["nll"] < 0.1
+    assert metrics["start"] == pytest.approx(tokens[77:, 0].mean())

@@ -6,15 +6,15 @@ import pathlib
 import pytest
 
 from experiments.lib import workdir
-from experiments.lib.config import RunConfig
 from experiments.lib.errors import UserError
+from experiments.lib.sources.images import ImageConfig
 
 
 @pytest.fixture
 def run(tmp_path):
     """A folder that holds a run with the default flags, and a checkpoint of it."""
     (tmp_path / "checkpoints" / "10").mkdir(parents=True)
-    workdir.write_json(tmp_path / "config.json", workdir.settings("nice", RunConfig()))
+    workdir.write_json(tmp_path / "config.json", workdir.settings("nice", ImageConfig()))
     return tmp_path
 
 
@@ -24,12 +24,12 @@ def _contents(folder: pathlib.Path) -> dict[str, bytes]:
 
 def test_default_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert workdir.claim("nice", RunConfig(data="mnist")) == pathlib.Path("runs/nice-mnist")
+    assert workdir.claim("nice", ImageConfig(data="mnist")) == pathlib.Path("runs/nice-mnist")
     assert (tmp_path / "runs" / "nice-mnist").is_dir()
 
 
 def test_the_same_run_may_go_on(run):
-    free = RunConfig(
+    free = ImageConfig(
         workdir=str(run), steps=7, log_every=3, eval_every=4, checkpoint_every=5, data_dir="moved"
     )
     assert workdir.claim("nice", free) == run
@@ -50,21 +50,21 @@ def test_the_same_run_may_go_on(run):
 def test_another_run_is_refused(run, name, changed, message):
     before = _contents(run)
     with pytest.raises(UserError, match=message):
-        workdir.claim(name, RunConfig(workdir=str(run), **changed))
+        workdir.claim(name, ImageConfig(workdir=str(run), **changed))
     assert _contents(run) == before
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_leaves_the_folder_free(run):
     (run / "checkpoints" / "10").rmdir()
-    assert workdir.claim("nice", RunConfig(workdir=str(run), batch_size=8)) == run
+    assert workdir.claim("nice", ImageConfig(workdir=str(run), batch_size=8)) == run
     with pytest.raises(UserError, match="holds a run of nice"):
-        workdir.claim("glow", RunConfig(workdir=str(run)))
+        workdir.claim("glow", ImageConfig(workdir=str(run)))
 
 
 def test_a_bucket_is_no_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="--workdir gs://bucket/run: expected a folder"):
-        workdir.claim("nice", RunConfig(workdir="gs://bucket/run"))
+        workdir.claim("nice", ImageConfig(workdir="gs://bucket/run"))
     assert not list(tmp_path.iterdir())
 
 
@@ -76,7 +76,7 @@ def test_a_knob_that_is_new_or_gone_is_named(run):
     with pytest.raises(
         UserError, match="--width 3 there and unset here, --seeds unset there and 1"
     ):
-        workdir.claim("nice", RunConfig(workdir=str(run)))
+        workdir.claim("nice", ImageConfig(workdir=str(run)))
 
 
 @pytest.mark.parametrize(
@@ -91,18 +91,18 @@ def test_a_knob_that_is_new_or_gone_is_named(run):
 def test_a_foreign_folder_is_refused(tmp_path, file, content, message):
     (tmp_path / file).write_text(content)
     with pytest.raises(UserError, match=message):
-        workdir.claim("nice", RunConfig(workdir=str(tmp_path)))
+        workdir.claim("nice", ImageConfig(workdir=str(tmp_path)))
     assert _contents(tmp_path) == {str(tmp_path / file): content.encode()}
 
 
 def test_a_folder_that_cannot_be(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"--workdir .*/file: File exists; expected a folder"):
-        workdir.claim("nice", RunConfig(workdir=str(tmp_path / "file")))
+        workdir.claim("nice", ImageConfig(workdir=str(tmp_path / "file")))
     # The tests may run as root, who may write everywhere.
     monkeypatch.setattr(workdir.os, "access", lambda path, mode: False)
     with pytest.raises(UserError, match="no permission to write"):
-        workdir.claim("nice", RunConfig(workdir=str(tmp_path / "new")))
+        workdir.claim("nice", ImageConfig(workdir=str(tmp_path / "new")))
 
 
 def test_a_write_that_breaks_off_leaves_the_old_file(tmp_path, monkeypatch):
@@ -118,4 +118,4 @@ def test_a_write_that_breaks_off_leaves_the_old_file(tmp_path, monkeypatch):
     assert workdir.read_json(path) == {"a": 1}
     # What is left over of it does not make the folder foreign.
     path.unlink()
-    assert workdir.claim("nice", RunConfig(workdir=str(tmp_path))) == tmp_path
+    assert workdir.claim("nice", ImageConfig(workdir=str(tmp_path))) == tmp_path

@@ -13,16 +13,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.lib.config import RunConfig, launch
-from experiments.lib.data import load_images
+from experiments.lib.launch import launch
 from experiments.lib.loop import train
+from experiments.lib.method import Method
 from experiments.lib.pictures import grid
+from experiments.lib.sources.images import ImageConfig
 
 TRACES: collections.Counter = collections.Counter()
 
 
 @dataclass(frozen=True)
-class Config(RunConfig):
+class Config(ImageConfig):
     """A quick run that logs, tests and saves often."""
 
     steps: int = 60
@@ -49,7 +50,12 @@ class Config(RunConfig):
 
 def main(config: Config, data=None) -> dict:
     """Trains; returns the summary."""
-    data = data or load_images(config.data, config.data_dir)
+    return train("toy", config, *build(config, data))
+
+
+def build(config: Config, data=None):
+    """Images, or those that are given, and the method."""
+    data = data or config.images()
 
     def logits(weights, batch):
         return batch["image"].reshape(len(batch["image"]), -1) / data.levels @ weights
@@ -100,17 +106,8 @@ def main(config: Config, data=None) -> dict:
     def report(means):  # no mean of its own: the spread over the test split
         return means | {"noise_spread": (means["noise_square"] - means["noise"] ** 2) ** 0.5}
 
-    return train(
-        "toy",
-        config,
-        init=init,
-        step=step,
-        evaluate=evaluate,
-        pictures=pictures,
-        report=report,
-        data=data,
-    )
+    return data, Method(init, step, evaluate, pictures=pictures, report=report)
 
 
 if __name__ == "__main__":
-    launch(main, Config)
+    launch(build, Config)

@@ -9,9 +9,9 @@ import numpy as np
 import optax
 import pytest
 
-from experiments.lib.adversarial import Game, Turn, begin, play, sample, samples, scores
 from experiments.lib.errors import UserError
-from experiments.lib.games import LOSSES, POINTS, USUAL_WEIGHTS, GanConfig, penalties
+from experiments.methods.adversarial import Game, Turn, begin, generate, play, sampler, scores
+from experiments.methods.games import LOSSES, POINTS, USUAL_WEIGHTS, GanConfig, penalties
 from jaxgen import divergences, losses, regularizers
 
 
@@ -142,15 +142,13 @@ def test_the_average_has_the_batch_statistics_and_the_sampler_uses_it():
         lambda a, b: float(jnp.abs(a - b).max()), before.generator, after.generator
     )
     assert min(jax.tree.leaves(moved["batch_stats"])) > 1e-3
-    expected = jax.tree.map(
-        lambda old, new: old + 0.9 * (new - old), before.average, after.generator
-    )
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), after.average, expected)
+    expected = jax.tree.map(lambda old, new: old + 0.9 * (new - old), before.ema, after.generator)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), after.ema, expected)
     z = np.ones((1, 1, 2), np.float32)
-    (stats,) = jax.device_get(after.average)["batch_stats"].values()
-    shift = np.asarray(after.average["params"]["Shift_0"]["b"])
+    (stats,) = jax.device_get(after.ema)["batch_stats"].values()
+    shift = np.asarray(after.ema["params"]["Shift_0"]["b"])
     x = (z - stats["mean"]) / np.sqrt(stats["var"] + 1e-5) + shift
-    np.testing.assert_allclose(sample(rules, after.average, z), x, rtol=1e-5)
+    np.testing.assert_allclose(generate(rules, after.ema, z), x, rtol=1e-5)
 
 
 def test_a_critics_batch_statistics_are_those_of_the_reals_and_then_of_the_fakes():
@@ -175,7 +173,7 @@ def test_the_average_forgets_the_start_and_then_slows_down():
     generator = jax.tree.map(lambda x: x + 1, players.generator)
     players = players._replace(generator=generator, g_steps=jnp.int32(100))
     after, _ = play(rules, players, reals(), jax.random.key(0))
-    gap = generator["params"]["b"] - after.average["params"]["b"]
+    gap = generator["params"]["b"] - after.ema["params"]["b"]
     np.testing.assert_allclose(gap, 0.5, rtol=1e-5)
 
 
@@ -225,7 +223,7 @@ def test_contexts_reach_both_players():
     assert metrics["v_real"] == metrics["v_fake"] == 1
     assert metrics["generator_loss"] == -1
     z = noise(jax.random.key(0), 4)
-    np.testing.assert_allclose(sample(rules, before.average, z, context[0]), z + 1, rtol=1e-6)
+    np.testing.assert_allclose(generate(rules, before.ema, z, context[0]), z + 1, rtol=1e-6)
     assert after.g_steps == 1
 
 
@@ -290,7 +288,8 @@ def test_every_penalty_has_a_usual_weight():
 
 
 def test_samples_come_in_blocks():
-    made = samples(game(), lambda variables, z: z, None, jax.random.key(0), 25, block=10)
+    variables = {"params": {"b": jnp.zeros((1, 2))}}
+    made = sampler(game())(variables, jax.random.key(0), 25, block=10)
     assert made.shape == (25, 1, 2)
     assert len(np.unique(made[:, 0, 0])) == 25
 

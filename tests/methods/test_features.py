@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.lib import features
-from experiments.lib.data import Arrays, Images, load_images
+from experiments.lib.dataset import Arrays
 from experiments.lib.errors import UserError
-from experiments.lib.features import kept, signed_pixels
+from experiments.lib.sources.image_set import Images
+from experiments.lib.sources.images import load_images
+from experiments.methods import features
+from experiments.methods.features import kept, signed_pixels
 
 DIGITS = load_images("digits")
 

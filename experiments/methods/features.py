@@ -1,13 +1,9 @@
 """Features of images, to judge generators by: a small classifier, trained once and kept."""
 
 import functools
-import hashlib
-import io
-import os
 import pathlib
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -15,16 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.experimental import multihost_utils
 
-from experiments.lib.classification import classifier
-from experiments.lib.data import Images, batches, first_batch, test_batches
+from experiments.lib.artefacts import digest, kept
+from experiments.lib.batches import batches, first_batch, in_order
 from experiments.lib.errors import UserError
-from experiments.lib.workdir import write_atomic
+from experiments.lib.logs import notice
+from experiments.lib.sources.image_set import Images
+from experiments.methods.classification import classifier
 from jaxgen.models import Conv
 
 FEATURES = 64
 _BLOCK = 512  # images that the program sees at once
+_READ = 4 * _BLOCK  # images that are read at once
 _BATCH, _RATE, _SEED = 128, 3e-3, 0
 _FORM = 1  # raise it where the code below changes what comes out
 _SCALED_ON = 10_000  # training images
@@ -49,6 +47,12 @@ class Extractor(NamedTuple):
 def signed_pixels(image, levels: int):
     """2 x / (levels - 1) - 1: grey levels 0 ... levels - 1 as f32 in [-1, 1], numpy or JAX."""
     return image.astype(np.float32) / ((levels - 1) / 2) - 1
+
+
+def integer_pixels(image, levels: int):
+    """Inverse of `signed_pixels`, clipped and rounded: [-1, 1] -> uint8 in 0 ... levels - 1."""
+    scaled = (np.asarray(image) + 1) * ((levels - 1) / 2)
+    return np.round(np.clip(scaled, 0, levels - 1)).astype(np.uint8)
 
 
 def folder(chosen: str, workdir: str) -> pathlib.Path:
@@ -95,87 +99,13 @@ def extractor(data: Images, folder: str | pathlib.Path) -> Extractor:
     return Extractor(features, classify, float(held["accuracy"]), digest(*held.values()))
 
 
-def examples(split, size: int = 4 * _BLOCK) -> Iterator[dict[str, np.ndarray]]:
-    """One pass over a split in order, in batches of at most `size` examples."""
-    for batch in test_batches(split, size):
-        valid = batch.pop("valid")
-        yield {name: column[valid] for name, column in batch.items()}
-
-
-def digest(*parts: str | np.ndarray) -> str:
-    """16 hexadecimal digits of the SHA-256 of texts and arrays; the form of an array counts."""
-    total = hashlib.sha256()
-    for part in parts:
-        form = "text" if isinstance(part, str) else f"{part.dtype}{part.shape}"
-        content = part.encode() if isinstance(part, str) else np.ascontiguousarray(part).tobytes()
-        total.update(form.encode() + hashlib.sha256(content).digest())
-    return total.hexdigest()[:16]
-
-
-def kept(path: pathlib.Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """The arrays of a file; process 0 makes them where there is none, or none that is whole.
-
-    All processes call it with the same path, in a folder that they share.
-
-    Args:
-      path: an .npz file; its name tells all that the content depends on.
-      make: () -> {name: array}.
-
-    Raises:
-      UserError: it cannot be written, or a process does not see it.
-    """
-    # Before the work as well: processes that have met will wait for each other as long as it takes.
-    multihost_utils.sync_global_devices(f"{path.name} is looked for")
-    if jax.process_index() == 0 and _read(path) is None:
-        if path.exists():
-            print(f"warning: {path} is damaged; it is made again", file=sys.stderr)
-        _check_writable(path.parent)  # before the work, not after it
-        _write(path, {name: np.asarray(array) for name, array in make().items()})
-    multihost_utils.sync_global_devices(f"{path.name} is written")
-    held = _read(path)
-    if held is None:
-        raise UserError(f"{path}: missing or damaged; expected a folder that all processes share")
-    return held
-
-
-def _read(path: pathlib.Path) -> dict[str, np.ndarray] | None:
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            held = {name: file[name] for name in file.files}
-        whole = str(held.pop("digest")) == digest(*held, *held.values())
-    except Exception:  # a damaged file fails in many ways, and none may stop what can be redone
-        return None
-    return held if whole else None
-
-
-def _write(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
-    content = io.BytesIO()
-    proof = {"digest": np.array(digest(*arrays, *arrays.values()))}
-    np.savez(content, allow_pickle=False, **proof, **arrays)
-    own = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two runs may write at once
-    try:
-        write_atomic(own, content.getvalue())
-        own.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
-
-
-def _check_writable(folder: pathlib.Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: {error.strerror}; expected a folder") from None
-    if not os.access(folder, os.W_OK):
-        raise UserError(f"{folder}: no permission to write; expected a writable folder")
-
-
 def _survey(data: Images) -> tuple[int, list[str]]:
     """Number of classes, and the digests of all batches of both splits."""
-    if not all("label" in split[np.arange(1)] for split in (data.train, data.test)):
+    if not data.labelled:
         raise UserError(f"--data {data.name}: has no labels; expected a set to train a classifier")
     lowest, highest, prints = 0, 0, []
     for split in (data.train, data.test):
-        for batch in examples(split):
+        for batch in in_order(split, _READ):
             lowest = min(lowest, int(batch["label"].min()))
             highest = max(highest, int(batch["label"].max()))
             prints.append(digest(batch["image"], batch["label"]))
@@ -235,7 +165,7 @@ def _trained(network: nn.Module, data: Images, steps: int, path: pathlib.Path) -
     right = [
         _in_blocks(network, plain, data.shape, signed_pixels(batch["image"], data.levels))[1]
         == batch["label"]
-        for batch in examples(data.test)
+        for batch in in_order(data.test, _READ)
     ]
     return {
         **dict(zip(_names(params), jax.tree.leaves(params), strict=True)),
@@ -259,10 +189,9 @@ def _train(network: nn.Module, data: Images, steps: int, path: pathlib.Path):
             seconds = (time.monotonic() - began) / _TIMED * (steps - done)
             began = time.monotonic()
         if done == _TIMED:
-            print(
+            notice(
                 f"training the classifier that judges {data.name}: {steps} steps, about"
-                f" {seconds:.0f} s, once for all runs; kept in {path}",
-                file=sys.stderr,
+                f" {seconds:.0f} s, once for all runs; kept in {path}"
             )
     return state.params
 

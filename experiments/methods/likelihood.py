@@ -3,61 +3,52 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.lib.config import RunConfig
-from experiments.lib.data import Images, load_images
+from experiments.lib.config import Above, AtLeast, Below
 from experiments.lib.errors import UserError
 from experiments.lib.method import Method
 from experiments.lib.pictures import grid
+from experiments.lib.sources.image_set import Images
+from experiments.lib.sources.images import ImageConfig
 from jaxgen import flows
+from jaxgen.optimizers import update_ema
 
 
 @dataclass(frozen=True)
-class FlowConfig(RunConfig):
-    """The knobs that every flow has."""
+class FlowConfig(ImageConfig):
+    """The knobs of every flow."""
 
-    data: Literal["digits", "mnist", "fashion_mnist", "anime_faces", "cifar10"] = "digits"
-    """Data set."""
-    learning_rate: float = 4e-3
+    learning_rate: Annotated[float, AtLeast(0)] = 4e-3
     """Peak of the warm-up and cosine schedule."""
-    weight_decay: float = 3000.0
+    weight_decay: Annotated[float, AtLeast(0)] = 3000.0
     """Decoupled decay of the conditioners' kernels, times the number of training examples."""
-    init_batch: int = 512
+    init_batch: Annotated[int, AtLeast(1)] = 512
     """Images that set the first scales (actnorm)."""
-
-    LEAST: ClassVar = RunConfig.LEAST | {"learning_rate": 0, "weight_decay": 0, "init_batch": 1}
 
 
 @dataclass(frozen=True)
 class ImageFlowConfig(FlowConfig):
-    """And those of a multiscale one."""
+    """The knobs of a multiscale flow."""
 
-    levels: int = 2
+    levels: Annotated[int, AtLeast(1)] = 2
     """Scales; the image's sides must be multiples of 2^levels."""
     reversible: bool = True
     """Recompute activations from the inverse, so that memory does not grow with depth."""
-    margin: float = 1e-5
-    """Distance that the logit keeps from 0 and 1; dark images want it small."""
+    margin: Annotated[float, Above(0), Below(0.5)] = 1e-5
+    """Distance that the logit keeps from 0 and 1; dark images need a small one."""
 
-    LEAST: ClassVar = FlowConfig.LEAST | {"levels": 1}
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not 0 < self.margin < 0.5:
-            raise UserError(f"--margin {self.margin}: expected a number in (0, 0.5)")
-
-    def load(self) -> Images:
-        """Open the data set; its images must be divisible into the levels.
+    def images(self) -> Images:
+        """Opens the data set, whose images must be divisible into the levels.
 
         Raises:
-          UserError: the data is not there or not whole, or too many --levels.
+          UserError: the data is not there or not whole, or there are too many --levels.
         """
-        data = load_images(self.data, self.data_dir)
+        data = super().images()
         if any(side % 2**self.levels for side in data.shape[:2]):
             raise UserError(
                 f"--levels {self.levels}: {data.name} has images {data.shape}; expected sides"
@@ -67,12 +58,19 @@ class ImageFlowConfig(FlowConfig):
 
 
 class State(NamedTuple):
-    """What training carries from step to step."""
+    """What training carries from step to step.
+
+    Attributes:
+      params: of the flow.
+      ema: running average of params, which is judged and drawn from.
+      opt_state: of the optimizer.
+      count: steps done.
+    """
 
     params: Any
-    average: Any  # of params over the steps; judged and drawn from
-    optimizer: Any
-    count: Any  # steps done
+    ema: Any
+    opt_state: Any
+    count: Any
 
 
 def adam(config: FlowConfig, examples: int) -> optax.GradientTransformation:
@@ -100,21 +98,23 @@ def maximum_likelihood(
     flow: flows.Bijector,
     optimizer: optax.GradientTransformation,
     data: Images,
-    average_decay: float = 0.999,
+    init_batch: int,
+    ema_decay: float = 0.999,
     noise: Callable | None = None,
 ) -> Method:
-    """Minimise bits/dim of dequantized images.
+    """Minimises bits/dim of dequantized images.
 
     bits/dim = -(log p((x + u) / levels) - D log levels) / (D log 2), an upper bound in expectation
-    on the codelength of the integers x.
+    on the codelength of the integers x. The method offers `sample`, and as `log_prob` the bound
+    with one draw of u.
 
     Args:
       flow: on images [B, H, W, C] with values in [0, 1).
       optimizer: of its parameters.
       data: the images.
-      average_decay: of the running average of the parameters (Polyak & Juditsky 1992); it starts
-        shorter, min(decay, (1 + t) / (10 + t)), so that short runs forget their start.
-      noise: (key, integers) -> (y, logdet), what training sees; uniform dequantization by default,
+      init_batch: number of images that `init` gets.
+      ema_decay: of the running average of the parameters (Polyak & Juditsky 1992).
+      noise: (key, integers) -> (y, logdet), what training sees. By default uniform dequantization,
         which the evaluation always uses.
     """
     dims = math.prod(data.shape)
@@ -130,30 +130,45 @@ def maximum_likelihood(
         y, _ = (noise or uniform)(noise_key, batch["image"])
         params = flow.init(init_key, y)
         # The average is a copy: the step donates the state, and no buffer can be donated twice.
-        average = jax.tree.map(jnp.copy, params)
-        return State(params, average, optimizer.init(params), jnp.zeros((), jnp.int32))
+        ema = jax.tree.map(jnp.copy, params)
+        return State(params, ema, optimizer.init(params), jnp.zeros((), jnp.int32))
 
     def step(state, batch, key):
         noisy = (noise or uniform)(key, batch["image"])
         loss, grads = jax.value_and_grad(lambda p: jnp.mean(bits(p, *noisy)))(state.params)
-        updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         count = state.count + 1
-        decay = jnp.minimum(average_decay, count / (9 + count))
-        average = optax.incremental_update(params, state.average, 1 - decay)
+        ema = update_ema(params, state.ema, count, ema_decay)
         metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
-        return State(params, average, optimizer_state, count), metrics
+        return State(params, ema, opt_state, count), metrics
 
     def evaluate(state, batch, key):
         y, logdet = uniform(key, batch["image"])
-        z, _ = flow.forward(state.average, y)
-        error = jnp.abs(flow.inverse(state.average, z)[0] - y)
+        z, _ = flow.forward(state.ema, y)
+        error = jnp.abs(flow.inverse(state.ema, z)[0] - y)
         return {
-            "bits_per_dim": bits(state.average, y, logdet),
+            "bits_per_dim": bits(state.ema, y, logdet),
             "reconstruction_error": jnp.max(error, axis=(1, 2, 3)),
         }
 
-    return Method(init, step, evaluate, _pictures(flow, data))
+    def sample(state, key, count):
+        y = flows.sample(flow, state.ema, key, (count, *data.shape))
+        return flows.quantize(y, data.levels).astype(jnp.uint8)
+
+    def log_prob(state, x, key):
+        y, logdet = uniform(key, x)
+        return flows.log_prob(flow, state.ema, y) + logdet
+
+    return Method(
+        init,
+        step,
+        evaluate,
+        pictures=_pictures(flow, data),
+        sample=sample,
+        log_prob=log_prob,
+        init_batch=init_batch,
+    )
 
 
 def _pictures(flow: flows.Bijector, data: Images):
@@ -172,7 +187,7 @@ def _pictures(flow: flows.Bijector, data: Images):
     def pictures(state, batch, key):
         noise_key, key = jax.random.split(key)
         real, _ = flows.dequantize(noise_key, batch["image"][:64], data.levels)
-        z, _ = forward(state.average, real)
+        z, _ = forward(state.ema, real)
         noise = optax.tree.random_like(key, z)
         start, end = (take(z, jnp.repeat(pair, 8)) for pair in jnp.arange(16).reshape(2, 8))
         sheets = {
@@ -182,7 +197,7 @@ def _pictures(flow: flows.Bijector, data: Images):
             "interpolation": jax.tree.map(jnp.add, times(start, 1 - fast), times(end, fast)),
             "reconstruction": z,
         }
-        images = {name: inverse(state.average, latents) for name, latents in sheets.items()}
+        images = {name: inverse(state.ema, latents) for name, latents in sheets.items()}
         again = images["reconstruction"]
         images["reconstruction"] = jnp.concatenate([real[:8], again[:8], jnp.abs(again - real)[:8]])
         return {name: grid(jax.device_get(sheet), columns=8) for name, sheet in images.items()}

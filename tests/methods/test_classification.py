@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.lib.classification import ClassifierConfig, classifier, mlp, pixels
-from experiments.lib.data import load_images
+from experiments.lib.sources.images import load_images
+from experiments.methods.classification import ClassifierConfig, classifier, mlp, pixels
 
 DATA = load_images("digits")
 BATCH = jax.tree.map(jnp.asarray, DATA.train[np.arange(128)])
@@ -57,10 +57,10 @@ def test_a_penalty_is_added_to_the_loss_and_followed():
 
 
 def test_held_out_data_is_neither_trained_on_nor_the_test_split():
-    data = ClassifierConfig(held_out=True).load()
+    data = ClassifierConfig(held_out=True).images()
     assert [len(data.train), len(data.test)] == [1149, 288]
     images = [part[np.arange(len(part))]["image"] for part in (data.train, data.test)]
     whole = DATA.train[np.arange(1437)]["image"]
     np.testing.assert_array_equal(np.concatenate(images), whole)
     np.testing.assert_array_equal(data.test[287]["image"], whole[-1])
-    assert len(ClassifierConfig().load().test) == len(DATA.test) == 360
+    assert len(ClassifierConfig().images().test) == len(DATA.test) == 360

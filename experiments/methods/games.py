@@ -3,16 +3,17 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Annotated, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.lib.adversarial import Game, Loss
-from experiments.lib.config import RunConfig, flag
+from experiments.lib.config import CHANGEABLE, AtLeast, Below
 from experiments.lib.errors import UserError
+from experiments.lib.sources.images import ImageConfig
+from experiments.methods.adversarial import Game, Loss
 from jaxgen import divergences, losses, models, regularizers
 
 
@@ -132,7 +133,7 @@ NORMS: Mapping[str, Callable | None] = {
 
 
 @dataclass(frozen=True)
-class GanConfig(RunConfig):
+class GanConfig(ImageConfig):
     """The knobs that every GAN of images has."""
 
     batch_size: int = 64
@@ -144,66 +145,55 @@ class GanConfig(RunConfig):
     kl_heuristic."""
     penalty: Literal["none", "gp", "lp", "dragan", "div", "r1", "r1_r2"] = "r1_r2"
     """Of the critic's slope: WGAN-GP's, its one-sided form, DRAGAN's, WGAN-div's, R1, R1 + R2."""
-    penalty_weight: float | None = None
+    penalty_weight: Annotated[float | None, AtLeast(0)] = None
     """Weight of the penalty (r1: gamma / 2, r1_r2: gamma, div: k); unset: 10, but 2 of div, 0.5 of
     r1, 1 of r1_r2."""
     points: Literal["between", "within", "pooled", "both", "fake", "real"] = "between"
     """Where gp, lp and div look: between real and fake, between two of one kind, between any two,
     at both, at one kind alone."""
-    power: float = 6.0
+    power: Annotated[float, AtLeast(2)] = 6.0
     """p of div."""
-    clip: float = 0.0
+    clip: Annotated[float, AtLeast(0)] = 0.0
     """The critic's weights are held to [-clip, clip] (WGAN: 0.01); 0: they are not."""
     spectral_norm: bool = False
     """Spectral normalization of the critic."""
-    pack: int = 1
+    pack: Annotated[int, AtLeast(1)] = 1
     """Examples that the critic judges at once (PacGAN)."""
-    critic_updates: int = 1
+    critic_updates: Annotated[int, AtLeast(1)] = 1
     """Updates of the critic, each on its own examples, for one of the generator."""
     network: Literal["dcgan", "residual"] = "dcgan"
     """Architecture of both."""
-    width: int = 32
+    width: Annotated[int, AtLeast(1)] = 32
     """Channels next to the image (dcgan), or everywhere (residual)."""
     generator_norm: Literal["none", "layer", "group", "batch"] = "batch"
     """Normalization in the generator."""
     critic_norm: Literal["none", "layer", "group", "batch"] = "none"
     """Normalization in the critic; batch goes with no penalty."""
-    noise: int = 64
+    noise: Annotated[int, AtLeast(1)] = 64
     """Dimensions of the generator's input, standard normal."""
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, AtLeast(0)] = 1e-3
     """Adam's step size of the generator."""
-    critic_learning_rate: float = 1e-3
+    critic_learning_rate: Annotated[float, AtLeast(0)] = 1e-3
     """Adam's step size of the critic."""
-    beta1: float = 0.5
+    beta1: Annotated[float, AtLeast(0), Below(1)] = 0.5
     """Adam's decay of the mean of gradients, of both."""
-    beta2: float = 0.99
+    beta2: Annotated[float, AtLeast(0), Below(1)] = 0.99
     """Adam's decay of the mean of squares, of both."""
-    average_decay: float = 0.999
+    ema_decay: Annotated[float, AtLeast(0), Below(1)] = 0.999
     """Decay of the running average of the generator, from which results come."""
-
-    LEAST: ClassVar = RunConfig.LEAST | {
-        "power": 2,
-        "clip": 0,
-        "pack": 1,
-        "critic_updates": 1,
-        "width": 1,
-        "noise": 1,
-        "learning_rate": 0,
-        "critic_learning_rate": 0,
-        "beta1": 0,
-        "beta2": 0,
-        "average_decay": 0,
-    }
+    steps: int = 4000
+    """Updates of the generator."""
+    eval_every: int = 2000
+    """Steps between two judgements, with pictures; 0: only at the end."""
+    checkpoint_every: int = 1000
+    """Steps between two checkpoints; 0: only at the end."""
+    extractor_dir: Annotated[str, CHANGEABLE] = ""
+    """Folder of the classifier by which samples are judged; empty: extractors/ beside the run."""
 
     def __post_init__(self):
         super().__post_init__()
         if self.loss not in LOSSES:
             raise UserError(f"--loss {self.loss}: expected one of {', '.join(LOSSES)}")
-        if self.penalty_weight is not None and not 0 <= self.penalty_weight < float("inf"):
-            raise UserError(f"--penalty-weight {self.penalty_weight}: expected a number >= 0")
-        for name in ("beta1", "beta2", "average_decay"):
-            if getattr(self, name) >= 1:
-                raise UserError(f"{flag(name)} {getattr(self, name)}: expected a number below 1")
         if self.batch_size % self.pack:
             raise UserError(
                 f"--batch-size {self.batch_size}: expected a multiple of --pack {self.pack}"
@@ -237,7 +227,7 @@ class GanConfig(RunConfig):
             noise=lambda key, count: jax.random.normal(key, (count, self.noise)),
             penalty=penalties(self.points, self.power).get(self.penalty),
             weight=weight,
-            average_decay=self.average_decay,
+            ema_decay=self.ema_decay,
             spectral=self.spectral_norm,
             clip=self.clip,
             pack=self.pack,

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.lib.method import Method, side_by_side
+from experiments.lib.method import Method
+from experiments.methods.comparison import side_by_side
 
 
 def walk(rate, report=None):

@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
 
-from experiments.lib.data import Images
 from experiments.lib.errors import UserError
+from experiments.lib.sources.image_set import Images
 
 _MEMORY = 2**30  # bytes: a set that is smaller once decoded stays in memory
 

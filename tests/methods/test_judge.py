@@ -7,8 +7,17 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.lib.data import Arrays, Images
-from experiments.lib.judge import Reference, _fit, _halvings, floor, judge, judge_pixels, reference
+from experiments.lib.dataset import Arrays
+from experiments.lib.sources.image_set import Images
+from experiments.methods.judge import (
+    Reference,
+    _fit,
+    _halvings,
+    floor,
+    judge,
+    judge_pixels,
+    reference,
+)
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)

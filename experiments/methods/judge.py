@@ -11,16 +11,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from experiments.lib.data import Images
-from experiments.lib.features import (
-    FEATURES,
-    Extractor,
-    checked,
-    digest,
-    examples,
-    kept,
-    signed_pixels,
-)
+from experiments.lib.artefacts import digest, kept
+from experiments.lib.batches import in_order
+from experiments.lib.sources.image_set import Images
+from experiments.methods.features import FEATURES, Extractor, checked, signed_pixels
 from jaxgen.metrics import (
     GaussianFit,
     density_coverage,
@@ -31,6 +25,7 @@ from jaxgen.metrics import (
     pyramid_sliced_wasserstein,
 )
 
+_READ = 2048  # images that are read at once
 _NEIGHBOURS = 5000  # examples among which neighbours are sought
 _SUBSETS = 10
 _PIXELS = 1000  # images whose pixels are compared ...
@@ -67,12 +62,14 @@ def reference(split, levels: int, extractor: Extractor, folder: str | pathlib.Pa
     """
 
     def make():
-        parts = [extractor.features(signed_pixels(b["image"], levels)) for b in examples(split)]
+        parts = [
+            extractor.features(signed_pixels(b["image"], levels)) for b in in_order(split, _READ)
+        ]
         features = np.concatenate(parts)
         fit = _fit("the real images", features)
         return {"features": features, "mean": fit.mean, "covariance": fit.covariance}
 
-    prints = [digest(batch["image"]) for batch in examples(split)]
+    prints = [digest(batch["image"]) for batch in in_order(split, _READ)]
     name = f"features-{len(split)}-{digest(extractor.digest, str(levels), *prints)}.npz"
     held = kept(pathlib.Path(folder) / name, make)
     return Reference(held["features"], GaussianFit(held["mean"], held["covariance"]))

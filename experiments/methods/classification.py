@@ -2,41 +2,42 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.lib.config import RunConfig
-from experiments.lib.data import Images, held_out, load_images
+from experiments.lib.config import AtLeast
+from experiments.lib.dataset import held_out
+from experiments.lib.errors import UserError
 from experiments.lib.method import Method
+from experiments.lib.sources.image_set import Images
+from experiments.lib.sources.images import ImageConfig
 from jaxgen.models import MLP
 
-CLASSES = 10  # of every set below
+CLASSES = 10  # of every embedded or prepared set
 
 
 @dataclass(frozen=True)
-class ClassifierConfig(RunConfig):
-    """The knobs that every classifier has."""
+class ClassifierConfig(ImageConfig):
+    """The knobs of every classifier."""
 
-    data: Literal["digits", "mnist", "fashion_mnist", "cifar10_jpeg"] = "digits"
-    """Data set, of ten classes."""
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, AtLeast(0)] = 1e-3
     """Step size of the optimizer."""
     held_out: bool = False
-    """Judge on the last fifth of the training images, kept out of training: to choose knobs by."""
+    """Test on the last fifth of the training images, kept out of training: to choose knobs by."""
 
-    LEAST: ClassVar = RunConfig.LEAST | {"learning_rate": 0}
-
-    def load(self) -> Images:
-        """Open the data set.
+    def images(self) -> Images:
+        """Opens the data set.
 
         Raises:
-          UserError: the data is not there or not whole.
+          UserError: the data is not there or not whole, or has no labels.
         """
-        data = load_images(self.data, self.data_dir)
+        data = super().images()
+        if not data.labelled:
+            raise UserError(f"--data {self.data}: has no labels; expected a set with classes")
         return held_out(data) if self.held_out else data
 
 
@@ -44,13 +45,12 @@ class State(NamedTuple):
     """What training carries from step to step."""
 
     params: Any
-    optimizer: Any
+    opt_state: Any
 
 
 def mlp(width: int, layers: int, activation: Callable = nn.relu) -> nn.Module:
     """Images [B, H, W, C] -> logits [B, 10], by a multilayer perceptron; no layers: linear."""
-    start = nn.initializers.lecun_normal()
-    network = MLP(CLASSES, hidden=(width,) * layers, activation=activation, last_init=start)
+    network = MLP(CLASSES, hidden=(width,) * layers, activation=activation)
     return nn.Sequential([lambda x: x.reshape(len(x), -1), network])
 
 
@@ -104,5 +104,5 @@ def classifier(
 def descend(loss: Callable, optimizer: optax.GradientTransformation, state: State, *arguments):
     """One step of the optimizer on loss(params, *arguments) -> (state, {"loss": scalar})."""
     value, gradient = jax.value_and_grad(loss)(state.params, *arguments)
-    updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
-    return State(optax.apply_updates(state.params, updates), optimizer_state), {"loss": value}
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    return State(optax.apply_updates(state.params, updates), opt_state), {"loss": value}

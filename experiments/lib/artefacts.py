@@ -1,0 +1,83 @@
+"""Arrays that are expensive to make, kept in files whose names tell what they depend on."""
+
+import hashlib
+import io
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from experiments.lib.errors import UserError
+from experiments.lib.logs import notice
+from experiments.lib.workdir import write_atomic
+
+
+def digest(*parts: str | np.ndarray) -> str:
+    """16 hexadecimal digits of the SHA-256 of texts and arrays; the form of an array counts."""
+    total = hashlib.sha256()
+    for part in parts:
+        form = "text" if isinstance(part, str) else f"{part.dtype}{part.shape}"
+        content = part.encode() if isinstance(part, str) else np.ascontiguousarray(part).tobytes()
+        total.update(form.encode() + hashlib.sha256(content).digest())
+    return total.hexdigest()[:16]
+
+
+def kept(path: pathlib.Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """The arrays of a file; process 0 makes them where there is none, or none that is whole.
+
+    All processes call it with the same path, in a folder that they share.
+
+    Args:
+      path: an .npz file; its name tells all that the content depends on.
+      make: () -> {name: array}.
+
+    Raises:
+      UserError: it cannot be written, or a process does not see it.
+    """
+    # Before the work as well: processes that have met will wait for each other as long as it takes.
+    multihost_utils.sync_global_devices(f"{path.name} is looked for")
+    if jax.process_index() == 0 and _read(path) is None:
+        if path.exists():
+            notice(f"warning: {path} is damaged; it is made again")
+        _check_writable(path.parent)  # before the work, not after it
+        _write(path, {name: np.asarray(array) for name, array in make().items()})
+    multihost_utils.sync_global_devices(f"{path.name} is written")
+    held = _read(path)
+    if held is None:
+        raise UserError(f"{path}: missing or damaged; expected a folder that all processes share")
+    return held
+
+
+def _read(path: pathlib.Path) -> dict[str, np.ndarray] | None:
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+            held = {name: file[name] for name in file.files}
+        whole = str(held.pop("digest")) == digest(*held, *held.values())
+    except Exception:  # a damaged file fails in many ways, and none may stop what can be redone
+        return None
+    return held if whole else None
+
+
+def _write(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+    content = io.BytesIO()
+    proof = {"digest": np.array(digest(*arrays, *arrays.values()))}
+    np.savez(content, allow_pickle=False, **proof, **arrays)
+    own = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two runs may write at once
+    try:
+        write_atomic(own, content.getvalue())
+        own.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _check_writable(folder: pathlib.Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}; expected a folder") from None
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{folder}: no permission to write; expected a writable folder")
