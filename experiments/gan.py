@@ -102,6 +102,7 @@ SMOKE = Config(
     steps=4, batch_size=16, width=4, noise=4, critic_updates=2, eval_every=2, log_every=1
 )
 CLASSES = 10
+FLOORS = ("cfid", "kid", "density", "coverage", "precision", "recall")
 
 
 def build(config: Config):
@@ -138,21 +139,29 @@ def every_class(count: int):
 
 
 def judgement(config: Config, data: Images, fakes: Callable):
-    """The judge of the running average, and of the generator as it is: as many samples as reals."""
-    count = len(data.test)
+    """Judges the running average by as many samples as there are test images.
+
+    Each number stands beside that of real training images, NAME_of_real. cfid_of_last is that of
+    the generator as it is, not averaged. class_accuracy, of a conditional game, is how often the
+    classifier sees the class that was asked for, over samples that are equally many of each class;
+    its ceiling is about classifier_accuracy.
+    """
+    folder = features.folder(config.extractor_dir, config.workdir)
     if not data.labelled:
 
         @functools.cache
         def pixels():
-            return features.signed_pixels(data.test[np.arange(count)]["image"], data.levels)
+            return judge.spaced_pixels(data.test, data.levels), judge.floor_of_pixels(data, folder)
 
         def by_pixels(players, key):
+            real, floor = pixels()
             sample_key, key = jax.random.split(key)
-            return judge.judge_pixels(pixels(), fakes(players.ema, sample_key, count), key)
+            samples = fakes(players.ema, sample_key, len(real))
+            return judge.judge_pixels(real, samples, key) | {"swd_of_real": floor["swd"]}
 
         return by_pixels
 
-    folder = features.folder(config.extractor_dir, config.workdir)
+    count = len(data.test)
 
     @functools.cache
     def prepared():
@@ -164,13 +173,14 @@ def judgement(config: Config, data: Images, fakes: Callable):
         extractor, real, floor = prepared()
         sample_key, key = jax.random.split(key)
         raw = extractor.features(fakes(players.generator, sample_key, count))
-        averaged = extractor.features(fakes(players.ema, sample_key, count))
-        return {
-            **judge.judge(real, averaged, key),
-            "cfid_of_last": judge.cfid(real, raw),
-            "cfid_of_real": floor["cfid"],
-            "kid_of_real": floor["kid"],
-        }
+        samples = fakes(players.ema, sample_key, count)
+        averaged = extractor.features(samples)
+        found = judge.judge(real, averaged, key) | {"cfid_of_last": judge.cfid(real, raw)}
+        if config.conditional:
+            hits = extractor.classify(samples) == np.argmax(every_class(count), axis=1)
+            found["class_accuracy"] = float(np.mean(hits))
+        floors = {f"{name}_of_real": floor[name] for name in FLOORS}
+        return found | floors | extractor.facts
 
     return by_features
 

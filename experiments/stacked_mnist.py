@@ -125,7 +125,8 @@ def judgement(config: Config, data: Images, fakes: Callable):
             "kl": found[1],
             "modes_of_real": real[0],
             "kl_of_real": real[1],
-            "classifier_accuracy": classifier().accuracy,
+            "samples": float(config.samples),
+            **classifier().facts,
         }
 
     return judge

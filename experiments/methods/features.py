@@ -40,8 +40,21 @@ class Extractor(NamedTuple):
 
     features: Callable  # images -> f32 [N, 64], see `extractor`
     classify: Callable  # images -> int32 [N], labels 0 ... K - 1
-    accuracy: float  # share of the test split that is classified rightly
-    digest: str  # of the weights: features of two digests cannot be compared
+    accuracy: float  # share of the test split that is classified correctly
+    digest: str  # of the weights: features are comparable only where the digests are equal
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """What a summary says of the classifier, as numbers.
+
+        classifier_accuracy is that on the test split. classifier_digest is the first six
+        hexadecimal digits of `digest`, as an integer that f32 holds exactly: two runs were judged
+        by the same weights where it is equal.
+        """
+        return {
+            "classifier_accuracy": self.accuracy,
+            "classifier_digest": float(int(self.digest[:6], 16)),
+        }
 
 
 def signed_pixels(image, levels: int):

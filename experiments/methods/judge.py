@@ -25,6 +25,7 @@ from jaxgen.metrics import (
     pyramid_sliced_wasserstein,
 )
 
+_FORM = 2  # raise it where the code below changes what a kept floor holds
 _READ = 2048  # images that are read at once
 _NEIGHBOURS = 5000  # examples among which neighbours are sought
 _SUBSETS = 10
@@ -84,6 +85,7 @@ def judge(real: Reference, fakes, key) -> dict[str, float]:
       key: a PRNG key, used once.
 
     Returns:
+      samples and reals: M and N, on which the numbers below depend.
       cfid: squared Wasserstein-2 distance of the Gaussian fits, >= 0; the mean of the real |x|^2
         is about 64. All N and M count.
       kid: unbiased squared MMD of the polynomial kernel, over 10 disjoint subsets of
@@ -100,6 +102,8 @@ def judge(real: Reference, fakes, key) -> dict[str, float]:
     distance = _kernel_distance(key, real.features, fakes, subsets=_SUBSETS, size=size)
     near, inside = _neighbours(_spaced(real.features, _NEIGHBOURS), _spaced(fakes, _NEIGHBOURS))
     numbers = {
+        "samples": len(fakes),
+        "reals": len(real.features),
         "cfid": distance_of_fits,
         "kid": distance.mean,
         "kid_standard_error": distance.standard_error,
@@ -110,7 +114,7 @@ def judge(real: Reference, fakes, key) -> dict[str, float]:
 
 
 def cfid(real: Reference, fakes) -> float:
-    """The first number of `judge` alone; arguments and errors as there."""
+    """The cfid of `judge` alone; arguments and errors as there."""
     fakes = np.asarray(fakes)
     if fakes.ndim != 2 or fakes.shape[1:] != real.features.shape[1:]:
         raise ValueError(f"cfid: fakes {fakes.shape}; expected features [N, {FEATURES}]")
@@ -132,22 +136,53 @@ def floor(
       count: how many training images, evenly spaced; 0: as many as `real` has, or all.
 
     Returns:
-      As `judge`, and "examples": the number of training images.
+      As `judge`; "samples" is the number of training images.
 
     Raises:
       As `judge` and `reference`.
     """
-    count = min(count or len(real.features), len(data.train))
-    places = _spaced(np.arange(len(data.train)), count)
-    images = data.train[places]["image"]
+    images = data.train[_places(data.train, count or len(real.features))]["image"]
 
     def make():
         found = extractor.features(signed_pixels(images, data.levels))
         return judge(real, found, jax.random.key(0))
 
-    prints = extractor.digest, str(data.levels), digest(real.features), digest(images)
-    held = kept(pathlib.Path(folder) / f"floor-{data.name}-{digest(*prints)}.npz", make)
-    return {**{name: float(value) for name, value in held.items()}, "examples": float(count)}
+    prints = str(_FORM), extractor.digest, str(data.levels), digest(real.features), digest(images)
+    return _kept_numbers(pathlib.Path(folder) / f"floor-{data.name}-{digest(*prints)}.npz", make)
+
+
+def spaced_pixels(split, levels: int) -> np.ndarray:
+    """The images of a split that `judge_pixels` compares: at most 1,000, f32 in [-1, 1].
+
+    Args:
+      split: of `Images`.
+      levels: the pixels are 0 .. levels - 1.
+    """
+    return signed_pixels(split[_places(split, _PIXELS)]["image"], levels)
+
+
+def floor_of_pixels(data: Images, folder: str | pathlib.Path) -> dict[str, float]:
+    """`judge_pixels` of real training images against the test images, kept in a file.
+
+    What a generator can hope for: two samples of one law.
+
+    Args:
+      data: the images.
+      folder: where the numbers are kept.
+
+    Returns:
+      As `judge_pixels`.
+
+    Raises:
+      As `judge_pixels`; UserError: the folder cannot be written, or a process does not see it.
+    """
+    train, real = (spaced_pixels(split, data.levels) for split in (data.train, data.test))
+
+    def make():
+        return judge_pixels(real, train, jax.random.key(0))
+
+    prints = str(_FORM), digest(train), digest(real)
+    return _kept_numbers(pathlib.Path(folder) / f"pixels-{data.name}-{digest(*prints)}.npz", make)
 
 
 def judge_pixels(real, fakes, key) -> dict[str, float]:
@@ -161,6 +196,7 @@ def judge_pixels(real, fakes, key) -> dict[str, float]:
       key: a PRNG key, used once.
 
     Returns:
+      samples: the number of images compared, of each kind; swd falls as it grows.
       swd: 1,000 times the sliced Wasserstein distance of 7 x 7 patches, 16 per image and level,
         mean over the levels of a Laplacian pyramid (halved while even and 14 pixels or more
         remain), >= 0. Published tables have 16,384 images and 128 patches.
@@ -181,6 +217,7 @@ def judge_pixels(real, fakes, key) -> dict[str, float]:
     levels = _halvings(real.shape[1:3], 14)
     distances = _sliced_wasserstein(distance_key, real, fakes, levels=levels, patches=_PATCHES)
     return {
+        "samples": float(count),
         "swd": 1e3 * float(np.mean(distances)),
         "ms_ssim": _pair_similarity(fakes, pair_key),
         "ms_ssim_real": _pair_similarity(real, pair_key),
@@ -221,11 +258,17 @@ def _fit(what: str, features) -> GaussianFit:
     return GaussianFit(wide.mean(axis=0), np.cov(wide, rowvar=False))
 
 
+def _places(rows, count: int) -> np.ndarray:
+    """Indices of at most `count` rows, evenly spaced: a set may be sorted, or easy at its start."""
+    return np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)
+
+
 def _spaced(array, count: int):
-    """At most `count` of the rows, evenly spaced: a set may be sorted, or easy at its start."""
-    if len(array) <= count:
-        return array
-    return array[np.linspace(0, len(array) - 1, count).astype(int)]
+    return array[_places(array, count)]
+
+
+def _kept_numbers(path: pathlib.Path, make) -> dict[str, float]:
+    return {name: float(value) for name, value in kept(path, make).items()}
 
 
 def _halvings(size: tuple[int, ...], least: int) -> int:

@@ -135,10 +135,21 @@ def test_it_is_trained_once(untrained, tmp_path):
     first, again = (features.extractor(DIGITS, tmp_path / "new" / "folder") for _ in range(2))
     assert len(untrained) == 1
     assert (first.digest, first.accuracy) == (again.digest, again.accuracy)
-    assert int(first.digest, 16) >= 0
+    assert first.facts == again.facts
     images = _signed(DIGITS.test)
     np.testing.assert_array_equal(first.features(images), again.features(images))
     assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == untrained
+
+
+def test_facts_tell_other_weights_apart(untrained, tmp_path):
+    one, other = (
+        features.extractor(data, tmp_path) for data in (DIGITS, DIGITS._replace(levels=256))
+    )
+    assert one.digest != other.digest
+    assert one.facts["classifier_digest"] != other.facts["classifier_digest"]
+    assert one.digest.startswith(f"{int(one.facts['classifier_digest']):06x}")
+    assert np.float32(one.facts["classifier_digest"]) == one.facts["classifier_digest"]
+    assert one.facts["classifier_accuracy"] == one.accuracy
 
 
 @pytest.mark.parametrize(
