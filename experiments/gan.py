@@ -73,7 +73,7 @@ import numpy as np
 from experiments.lib.dataset import held_out
 from experiments.lib.errors import UserError
 from experiments.lib.launch import launch
-from experiments.lib.pictures import figure, grid
+from experiments.lib.pictures import beside, figure, sheet
 from experiments.lib.sources.image_set import Images
 from experiments.methods import features, judge
 from experiments.methods.adversarial import (
@@ -186,7 +186,8 @@ def judgement(config: Config, data: Images, fakes: Callable):
 
 
 def pictures(config: Config, game: Game, data: Images):
-    """Samples of one noise, interpolations between noises, and the critic's scores."""
+    """Samples beside test images, interpolations between noises, and the critic's scores."""
+    classes_named = "; column i: class i" if config.conditional else ""
 
     @jax.jit
     def draws(players, z):
@@ -211,25 +212,38 @@ def pictures(config: Config, game: Game, data: Images):
             "test images": judged(real, real_classes),
             "samples": judged(images, every_class(len(images))),
         }
+        whole_rows = len(real) // CLASSES * CLASSES
         return {
-            "samples": _sheet(images),
-            "interpolation": _sheet(draws(players, _paths(*noise))),
-            "scores": figure(lambda sheet: _histograms(sheet, by_kind)),
+            "samples": beside(
+                _sheet(images, "samples of the running average" + classes_named),
+                _sheet(real[:whole_rows], "test images"),
+            ),
+            "interpolation": _sheet(
+                draws(players, _paths(*noise)),
+                "each column: over the sphere from one noise to another" + classes_named,
+            ),
+            "scores": figure(lambda drawing: _histograms(drawing, by_kind)),
         }
 
     return draw
 
 
-def _histograms(sheet, by_kind) -> None:
-    axis = sheet.subplots()
-    for name, values in by_kind.items():
-        axis.hist(np.asarray(values), bins=30, alpha=0.6, label=name)
-    axis.set_xlabel("score of the critic; the higher, the more real")
-    axis.legend()
+def _histograms(drawing, by_kind) -> None:
+    values = {name: np.asarray(v)[np.isfinite(v)] for name, v in by_kind.items()}
+    bins = np.histogram_bin_edges(np.concatenate([*values.values()]), 30)
+    axis = drawing.subplots()
+    for name, own in values.items():
+        axis.hist(own, bins=bins, alpha=0.6, label=f"{len(own)} scores of {name}")
+    axis.set(
+        title="the critic's scores of samples and test images",
+        xlabel="score; the higher, the more real",
+        ylabel="number of scores in the bin",
+    )
+    drawing.legend(loc="outside lower center", ncols=2)
 
 
-def _sheet(images):
-    return grid((jax.device_get(images) + 1) / 2, columns=CLASSES)
+def _sheet(images, title: str):
+    return sheet((jax.device_get(images) + 1) / 2, CLASSES, title)
 
 
 def _paths(starts, ends):
