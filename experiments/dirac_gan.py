@@ -276,7 +276,7 @@ def _draw(sheet, paths, shown: int, config: Config) -> None:
         plane, line = axes[2 * row, column], axes[2 * row + 1, column]
         points = path[:shown]
         plane.set_axis_on()
-        plane.plot(*points.T, linewidth=0.6, label="theta, which generates one point")
+        plane.plot(*points.T, linewidth=0.6, label="path of theta, the point that is generated")
         plane.plot(0, 0, "k+", markersize=5, label="the data, at 0")
         plane.plot(*points[-1:].T, "C1o", markersize=5, label="theta now")
         plane.set(aspect="equal", title=name)

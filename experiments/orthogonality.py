@@ -205,7 +205,7 @@ def histograms(drawing, kernels: dict[str, list]) -> None:
         values = np.concatenate(angles)
         axes.hist(values, bins=181, range=(-0.5, 180.5), log=True)  # 90 in the middle of a bin
         axes.set_title(f"{name}: {values.mean():.1f} ± {values.std():.1f}", fontsize=9)
-    drawing.suptitle("Angles between two filters of one layer, by penalty: mean ± deviation")
+    drawing.suptitle("Angles between filters of one layer: mean ± deviation")
     drawing.supxlabel("angle, degrees")
     drawing.supylabel("number of pairs")
 

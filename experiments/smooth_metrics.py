@@ -184,7 +184,7 @@ def pictures(answers: Callable, data: Images):
                 axes.plot(thresholds, f1, label=name)
             axes.axvline(0.5, color="grey", linewidth=0.5)
             axes.set(
-                title="what each loss makes of the threshold; the grey line is at 0.5",
+                title="F1 of each trained classifier by threshold; the grey line is at 0.5",
                 xlabel="threshold on the probability",
                 ylabel="macro F1 on the test split",
             )

@@ -12,7 +12,7 @@ from experiments.lib.dataset import Arrays
 from experiments.lib.errors import UserError
 from experiments.lib.sources.image_set import Images
 from experiments.lib.sources.images import load_images
-from experiments.methods import features
+from experiments.methods import features, judge
 from experiments.methods.features import kept, signed_pixels
 
 DIGITS = load_images("digits")
@@ -53,6 +53,20 @@ def test_it_classifies_digits(extractor):
     assert labels.dtype == np.int32
     right = labels == DIGITS.test[np.arange(360)]["label"]
     assert right.mean() == pytest.approx(extractor.accuracy)
+
+
+def test_noise_is_told_from_digits(trained):
+    """By cfid and coverage; the docstring of `judge` says why not by density and precision."""
+    extractor, _, _ = trained
+    held = extractor.features(_signed(DIGITS.test))
+    real = judge.Reference(held, judge._fit("the real images", held))
+    noise = np.random.default_rng(0).uniform(-1, 1, (360, 8, 8, 1)).astype(np.float32)
+    found, floor = (
+        judge.judge(real, extractor.features(images), jax.random.key(0))
+        for images in (noise, _signed(DIGITS.train, 360))
+    )
+    assert found["cfid"] > 10 * floor["cfid"]
+    assert found["coverage"] < 0.2 < 0.7 < floor["coverage"]
 
 
 def test_features_have_the_scale_that_the_kernel_needs(extractor):
