@@ -76,16 +76,9 @@ from experiments.lib.launch import launch
 from experiments.lib.pictures import beside, figure, sheet
 from experiments.lib.sources.image_set import Images
 from experiments.methods import features, judge
-from experiments.methods.adversarial import (
-    Game,
-    Turn,
-    adversarial,
-    deal,
-    generate,
-    sampler,
-    scores,
-)
+from experiments.methods.adversarial import adversarial, deal, sampler
 from experiments.methods.games import GanConfig
+from experiments.methods.players import Game, Turn, generate, scores
 
 
 @dataclass(frozen=True)

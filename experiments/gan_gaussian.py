@@ -268,7 +268,8 @@ def _draw(sheet, players, exact, scores) -> None:
         found = RECORDS[name].activation(scores(own.critic, x))
         right.plot(x, found, "C0", linewidth=0.8, label="critic T (right axis)")
         right.plot(x, best, "C0:", label="best critic for q, f'(p / q) (right axis)")
-        right.set_ylim(best.min() - 0.2, best.max() + 0.2)
+        seen = best[law > 1e-3 * law.max()]  # in q's tails f' may be millions
+        right.set_ylim(seen.min() - 0.2, seen.max() + 0.2)
         right.tick_params(colors="C0", labelsize=7)
         axis.tick_params(labelsize=7)
         axis.set_title(name, fontsize=9)

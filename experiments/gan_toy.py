@@ -47,7 +47,9 @@ from experiments.lib.dataset import generated
 from experiments.lib.launch import launch
 from experiments.lib.method import Method
 from experiments.lib.pictures import figure
-from experiments.methods.adversarial import (
+from experiments.methods.comparison import side_by_side
+from experiments.methods.games import LOSSES, penalties, qp
+from experiments.methods.players import (
     Game,
     Loss,
     Players,
@@ -57,8 +59,6 @@ from experiments.methods.adversarial import (
     play,
     scores,
 )
-from experiments.methods.comparison import side_by_side
-from experiments.methods.games import LOSSES, penalties, qp
 from jaxgen import losses, metrics
 from jaxgen.models import MLP
 

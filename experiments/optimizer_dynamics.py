@@ -312,11 +312,11 @@ def _draw_paths(sheet, paths, shown: int, step: float) -> None:
                     points = path[:shown, row, i]
                     name_once = label if i == 0 else None
                     axis.plot(*points.T, style, linewidth=0.9, markersize=2.5, label=name_once)
-                axis.plot(*path[0, row].T, "ko", markersize=3)
+            axis.plot(*optimizer[0, row].T, "ko", markersize=3, label="starting points")
             axis.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
             axis.set_title(f"{name}, {surface_name}", fontsize=9)
     sheet.suptitle("Optimizers and their equations; grey: levels of the log of the loss")
-    sheet.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    sheet.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
 
 def _draw_orders(sheet, orders) -> None:

@@ -49,8 +49,9 @@ from experiments.lib.launch import launch
 from experiments.lib.pictures import beside, sheet
 from experiments.lib.sources.image_set import Images
 from experiments.methods import features
-from experiments.methods.adversarial import Game, Turn, adversarial, generate, sampler
+from experiments.methods.adversarial import adversarial, sampler
 from experiments.methods.games import GanConfig
+from experiments.methods.players import Game, Turn, generate
 from jaxgen import metrics
 
 

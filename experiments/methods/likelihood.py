@@ -1,4 +1,4 @@
-"""What every flow experiment does: fit by maximum likelihood, judge in bits/dim, draw pictures."""
+"""Maximum likelihood for flows: the method, its flags, and its pictures."""
 
 import math
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from jaxgen.optimizers import update_ema
 
 @dataclass(frozen=True)
 class FlowConfig(ImageConfig):
-    """The knobs of every flow."""
+    """The flags of every flow."""
 
     learning_rate: Annotated[float, AtLeast(0)] = 4e-3
     """Peak of the warm-up and cosine schedule."""
@@ -34,14 +34,14 @@ class FlowConfig(ImageConfig):
 
 @dataclass(frozen=True)
 class ImageFlowConfig(FlowConfig):
-    """The knobs of a multiscale flow."""
+    """The flags of a multiscale flow."""
 
     levels: Annotated[int, AtLeast(1)] = 2
     """Scales; the image's sides must be multiples of 2^levels."""
     reversible: bool = True
     """Recompute activations from the inverse, so that memory does not grow with depth."""
     margin: Annotated[float, Above(0), Below(0.5)] = 1e-5
-    """Distance that the logit keeps from 0 and 1; dark images need a small one."""
+    """The logit sees pixels in [margin, 1 - margin]; dark images need a small margin."""
 
     def images(self) -> Images:
         """Opens the data set, whose images must be divisible into the levels.
@@ -59,11 +59,11 @@ class ImageFlowConfig(FlowConfig):
 
 
 class State(NamedTuple):
-    """What training carries from step to step.
+    """The state of training.
 
     Attributes:
       params: of the flow.
-      ema: running average of params, which is judged and drawn from.
+      ema: running average of params, used for evaluation and sampling.
       opt_state: of the optimizer.
       count: steps done.
     """
@@ -75,10 +75,10 @@ class State(NamedTuple):
 
 
 def adam(config: FlowConfig, examples: int) -> optax.GradientTransformation:
-    """Adam with a short warm-up, a cosine to zero over all steps, and clipping against spikes.
+    """AdamW with a short warm-up, a cosine decay to zero, and clipping of the gradient's norm.
 
-    Only the kernels of the conditioners decay: pulling actnorm's or a 1x1 convolution's scales
-    towards one would undo what they learn from the data.
+    Weight decay applies to the kernels of the conditioners only. The parameters of actnorm and of
+    the 1x1 convolutions hold the scale of the data, which decay would pull towards one.
     """
 
     def kernels(params):
@@ -105,9 +105,9 @@ def maximum_likelihood(
 ) -> Method:
     """Minimises bits/dim of dequantized images.
 
-    bits/dim = -(log p((x + u) / levels) - D log levels) / (D log 2), an upper bound in expectation
-    on the codelength of the integers x. The method offers `sample`, and as `log_prob` the bound
-    with one draw of u.
+    bits/dim = -(log p((x + u) / levels) - D log levels) / (D log 2). Its expectation over u is an
+    upper bound of the code length of the integers x. The method also has `sample`, and `log_prob`,
+    the bound with one draw of u.
 
     Args:
       flow: on images [B, H, W, C] with values in [0, 1).
@@ -115,8 +115,8 @@ def maximum_likelihood(
       data: the images.
       init_batch: number of images that `init` gets.
       ema_decay: of the running average of the parameters (Polyak & Juditsky 1992).
-      noise: (key, integers) -> (y, logdet), what training sees. By default uniform dequantization,
-        which the evaluation always uses.
+      noise: (key, integers) -> (y, logdet), the noisy images of training. The default is uniform
+        dequantization, which the evaluation always uses.
     """
     dims = math.prod(data.shape)
 
@@ -130,7 +130,7 @@ def maximum_likelihood(
         init_key, noise_key = jax.random.split(key)
         y, _ = (noise or uniform)(noise_key, batch["image"])
         params = flow.init(init_key, y)
-        # The average is a copy: the step donates the state, and no buffer can be donated twice.
+        # A copy: the step donates the state, and a buffer can be donated only once.
         ema = jax.tree.map(jnp.copy, params)
         return State(params, ema, optimizer.init(params), jnp.zeros((), jnp.int32))
 
@@ -173,8 +173,8 @@ def maximum_likelihood(
 
 
 def _pictures(flow: flows.Bijector, data: Images):
-    """Samples, one noise at rising temperatures, ways between test images, reconstructions."""
-    # The flow sees 64 images for every sheet, so that each direction is compiled once.
+    """Samples, one noise at rising temperatures, interpolations, reconstructions."""
+    # Every sheet takes 64 images through the flow, so that each direction is compiled once.
     forward, inverse = jax.jit(flow.forward), jax.jit(lambda params, z: flow.inverse(params, z)[0])
     rising = jnp.linspace(0, 1, 8)
     slow, fast = jnp.repeat(rising, 8), jnp.tile(rising, 8)  # by row, by column
@@ -226,7 +226,7 @@ def _pictures(flow: flows.Bijector, data: Images):
 
 
 def _reconstruction(real: np.ndarray, again: np.ndarray) -> np.ndarray:
-    """Rounding errors are invisible: the label names the factor by which they are enlarged."""
+    """Test images, their reconstructions, and the errors times a factor that the label names."""
     error = np.abs(again - real).astype(np.float64)
     largest = np.max(error, where=np.isfinite(error), initial=0.0)
     factor = f"{1 / largest:.0e}" if largest > 0 else "1"
