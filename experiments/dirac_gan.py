@@ -279,7 +279,7 @@ def _draw(sheet, paths, shown: int, config: Config) -> None:
         plane.plot(*points.T, linewidth=0.6, label="path of theta, the point that is generated")
         plane.plot(0, 0, "k+", markersize=5, label="the data, at 0")
         plane.plot(*points[-1:].T, "C1o", markersize=5, label="theta now")
-        plane.set(aspect="equal", title=name)
+        plane.set(aspect="equal", title=name, xlabel="theta[0]", ylabel="theta[1]")
         plane.tick_params(labelsize=7)
         line.set_axis_on()
         line.plot(config.step * np.arange(1, len(points) + 1), np.linalg.norm(points, axis=1))

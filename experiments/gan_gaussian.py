@@ -271,6 +271,7 @@ def _draw(sheet, players, exact, scores) -> None:
         seen = best[law > 1e-3 * law.max()]  # in q's tails f' may be millions
         right.set_ylim(seen.min() - 0.2, seen.max() + 0.2)
         right.tick_params(colors="C0", labelsize=7)
+        right.set_ylabel("T", color="C0")
         axis.tick_params(labelsize=7)
         axis.set_title(name, fontsize=9)
         axis.set(xlabel="x", ylabel="density")

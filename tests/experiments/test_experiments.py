@@ -72,7 +72,8 @@ def interrupt_after(monkeypatch, step):
 
 
 @pytest.mark.slow
-def test_runs_resumes_and_does_not_mind_the_devices(module, tmp_path, monkeypatch):
+def test_runs_resumes_and_does_not_mind_the_devices(module, tmp_path, monkeypatch, complete_figure):
+    monkeypatch.setattr(module, "figure", complete_figure, raising=False)
     whole = run(module, tmp_path / "whole")
     assert whole["metrics"], "nothing was measured"
     assert all(np.isfinite(value) for value in whole["metrics"].values())
