@@ -22,19 +22,35 @@ C = TypeVar("C", bound=RunConfig)
 def launch(build: Callable[[C], tuple[Any, Any]], config_type: type[C]) -> None:
     """Runs the experiment whose file is the program.
 
-    A `UserError` ends the program with one line on stderr and the exit code 2.
-
     Args:
       build: config -> (data set, `Method`).
       config_type: the dataclass of the config; its fields are the flags.
     """
-    module = sys.modules[build.__module__]
-    name = pathlib.Path(str(module.__file__)).stem
+    name = pathlib.Path(str(sys.modules[build.__module__].__file__)).stem
+
+    def main(config: C) -> None:
+        train(name, config, *build(config))
+
+    command(main, config_type, sys.modules[build.__module__].__doc__)
+
+
+def command(
+    main: Callable[[Any], object], config_type: type, description: str | None = None
+) -> None:
+    """Runs a program: parses the flags, joins the cluster, calls `main`.
+
+    A `UserError` ends the program with one line on stderr and the exit code 2.
+
+    Args:
+      main: function of the config.
+      config_type: the dataclass of the config; its fields are the flags.
+      description: shown by --help; by default the docstring of the module of `main`.
+    """
     try:
-        config = _parse(config_type, module.__doc__)
+        config = _parse(config_type, description or sys.modules[main.__module__].__doc__)
         devices.keep_memory()
         devices.start()
-        train(name, config, *build(config))
+        main(config)
     except UserError as error:
         _end(str(error))
     except OSError as error:
@@ -48,7 +64,7 @@ def _end(message: str) -> None:
     sys.exit(2)
 
 
-def _parse(config_type: type[C], description: str | None) -> C:
+def _parse(config_type: type, description: str | None):
     started = sys.modules["__main__"].__spec__
     program = f"python -m {started.name}" if started else None
     complaint = io.StringIO()
