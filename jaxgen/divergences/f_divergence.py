@@ -95,7 +95,7 @@ def f_divergence(divergence: FDivergence, p, q):
     """
     p, q = at_least_f32(p), at_least_f32(q)
     if p.shape != q.shape or p.ndim == 0:
-        raise ValueError(f"f_divergence: q {q.shape}; expected the shape of p {p.shape}, [..., K]")
+        raise ValueError(f"q {q.shape}; expected the shape of p {p.shape}, [..., K]")
     alone = (p == 0) | (q == 0)
     u = jnp.where(alone, 1, p) / jnp.where(alone, 1, q)
     alone |= (u >= 0) & ~jnp.isfinite(divergence.f(u))  # not where u is NaN, which is to show

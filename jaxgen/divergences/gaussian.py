@@ -29,7 +29,7 @@ def gaussian_kl(mean_p, log_std_p, mean_q, log_std_q):
       ValueError: the shapes differ.
     """
     mean_p, log_std_p, mean_q, log_std_q = _diagonal(
-        "gaussian_kl", mean_p=mean_p, log_std_p=log_std_p, mean_q=mean_q, log_std_q=log_std_q
+        mean_p=mean_p, log_std_p=log_std_p, mean_q=mean_q, log_std_q=log_std_q
     )
     # expm1: exact where the two are nearly equal.
     log_ratio = log_std_p - log_std_q
@@ -52,7 +52,7 @@ def gaussian_kl_to_standard(mean, log_std):
     Raises:
       ValueError: the shapes differ.
     """
-    mean, log_std = _diagonal("gaussian_kl_to_standard", mean=mean, log_std=log_std)
+    mean, log_std = _diagonal(mean=mean, log_std=log_std)
     return jnp.sum(0.5 * (mean**2 + jnp.expm1(2 * log_std)) - log_std, axis=-1)
 
 
@@ -74,7 +74,7 @@ def gaussian_jeffreys(mean_p, log_std_p, mean_q, log_std_q):
       ValueError: the shapes differ.
     """
     mean_p, log_std_p, mean_q, log_std_q = _diagonal(
-        "gaussian_jeffreys", mean_p=mean_p, log_std_p=log_std_p, mean_q=mean_q, log_std_q=log_std_q
+        mean_p=mean_p, log_std_p=log_std_p, mean_q=mean_q, log_std_q=log_std_q
     )
     distance = mean_p - mean_q
     scaled = (distance * jnp.exp(-log_std_p)) ** 2 + (distance * jnp.exp(-log_std_q)) ** 2
@@ -100,7 +100,6 @@ def gaussian_bhattacharyya(mean_p, log_std_p, mean_q, log_std_q):
       ValueError: the shapes differ.
     """
     mean_p, log_std_p, mean_q, log_std_q = _diagonal(
-        "gaussian_bhattacharyya",
         mean_p=mean_p,
         log_std_p=log_std_p,
         mean_q=mean_q,
@@ -132,7 +131,6 @@ def gaussian_squared_hellinger(mean_p, log_std_p, mean_q, log_std_q):
       ValueError: the shapes differ.
     """
     arguments = _diagonal(
-        "gaussian_squared_hellinger",
         mean_p=mean_p,
         log_std_p=log_std_p,
         mean_q=mean_q,
@@ -157,7 +155,6 @@ def gaussian_squared_wasserstein(mean_p, log_std_p, mean_q, log_std_q):
       ValueError: the shapes differ.
     """
     mean_p, log_std_p, mean_q, log_std_q = _diagonal(
-        "gaussian_squared_wasserstein",
         mean_p=mean_p,
         log_std_p=log_std_p,
         mean_q=mean_q,
@@ -184,9 +181,7 @@ def gaussian_kl_full(mean_p, covariance_p, mean_q, covariance_q):
     Raises:
       ValueError: the shapes do not match.
     """
-    mean_p, chol_p, mean_q, chol_q = _full(
-        "gaussian_kl_full", mean_p, covariance_p, mean_q, covariance_q
-    )
+    mean_p, chol_p, mean_q, chol_q = _full(mean_p, covariance_p, mean_q, covariance_q)
     both = jnp.concatenate([chol_p, (mean_p - mean_q)[..., None]], axis=-1)
     whitened = jax.lax.linalg.triangular_solve(chol_q, both, left_side=True, lower=True)
     trace = jnp.sum(whitened**2, axis=(-2, -1)) - mean_p.shape[-1]
@@ -213,9 +208,7 @@ def gaussian_squared_wasserstein_full(mean_p, covariance_p, mean_q, covariance_q
     Raises:
       ValueError: the shapes do not match.
     """
-    mean_p, chol_p, mean_q, chol_q = _full(
-        "gaussian_squared_wasserstein_full", mean_p, covariance_p, mean_q, covariance_q
-    )
+    mean_p, chol_p, mean_q, chol_q = _full(mean_p, covariance_p, mean_q, covariance_q)
     cross = jnp.matmul(jnp.swapaxes(chol_p, -2, -1), chol_q, precision=jax.lax.Precision.HIGHEST)
     overlap = jnp.sum(jnp.linalg.svd(cross, compute_uv=False), axis=-1)
     traces = jnp.sum(chol_p**2 + chol_q**2, axis=(-2, -1))
@@ -226,18 +219,16 @@ def _log_diagonal(matrix):
     return jnp.log(jnp.diagonal(matrix, axis1=-2, axis2=-1))
 
 
-def _diagonal(where, **arguments):
+def _diagonal(**arguments):
     arrays = {name: at_least_f32(x) for name, x in arguments.items()}
     first, shape = next((name, x.shape) for name, x in arrays.items())
     for name, x in arrays.items():
         if x.shape != shape or x.ndim == 0:
-            raise ValueError(
-                f"{where}: {name} {x.shape}; expected the shape of {first} {shape}, [..., D]"
-            )
+            raise ValueError(f"{name} {x.shape}; expected the shape of {first} {shape}, [..., D]")
     return arrays.values()
 
 
-def _full(where, mean_p, covariance_p, mean_q, covariance_q):
+def _full(mean_p, covariance_p, mean_q, covariance_q):
     """The arguments in at least f32, with Cholesky factors in place of the covariances."""
     mean_p, covariance_p, mean_q, covariance_q = (
         at_least_f32(x) for x in (mean_p, covariance_p, mean_q, covariance_q)
@@ -250,6 +241,6 @@ def _full(where, mean_p, covariance_p, mean_q, covariance_q):
     ):
         if x.shape != shape or x.ndim == 0:
             raise ValueError(
-                f"{where}: {name} {x.shape}; expected {shape} for a mean_p of {mean_p.shape}"
+                f"{name} {x.shape}; expected {shape} for mean_p {mean_p.shape}, [..., D]"
             )
     return mean_p, jnp.linalg.cholesky(covariance_p), mean_q, jnp.linalg.cholesky(covariance_q)

@@ -141,14 +141,12 @@ def _measure(f, slope):
 
 def _require_convex(u, values):
     if jnp.shape(values) != u.shape:
-        raise ValueError(
-            f"from_generator: f {jnp.shape(values)} of u {u.shape}; expected elementwise f"
-        )
+        raise ValueError(f"f(u) {jnp.shape(values)} for u {u.shape}; expected an elementwise f")
     chords = jnp.diff(values) / jnp.diff(u)
     falls = ~(jnp.diff(chords) >= -1e-5 * (1 + jnp.abs(chords[1:])))
     if falls.any():
         raise ValueError(
-            f"from_generator: non-convex f near u = {float(u[1:-1][falls.argmax()]):.3g}; expected "
+            f"non-convex f near u = {float(u[1:-1][falls.argmax()]):.3g}; expected "
             "a convex function of u > 0, finite there"
         )
 

@@ -33,7 +33,7 @@ def f_information_bound(divergence: FDivergence, scores):
     Raises:
       ValueError: scores are not square, or B < 2.
     """
-    scores = _square("f_information_bound", scores)
+    scores = _square(scores)
     others = jnp.mean(divergence.composed_conjugate(_off_diagonal(scores)), axis=-1)
     return divergence.activation(_diagonal(scores)) - others
 
@@ -54,7 +54,7 @@ def donsker_varadhan_bound(scores):
     Raises:
       ValueError: scores are not square, or B < 2.
     """
-    scores = _square("donsker_varadhan_bound", scores)
+    scores = _square(scores)
     size = scores.shape[-1]
     total = jax.nn.logsumexp(_off_diagonal(scores), axis=(-2, -1), keepdims=True)[..., 0]
     return _diagonal(scores) - (total - math.log(size * (size - 1)))
@@ -76,7 +76,7 @@ def info_nce_bound(scores):
     Raises:
       ValueError: scores are not square, or B < 2.
     """
-    scores = _square("info_nce_bound", scores)
+    scores = _square(scores)
     log_size = math.log(scores.shape[-1])
     return log_size + _diagonal(scores) - jax.nn.logsumexp(scores, axis=-1)
 
@@ -94,8 +94,8 @@ def _off_diagonal(scores):
     return rows.reshape(*scores.shape[:-2], size, size - 1)
 
 
-def _square(where, scores):
+def _square(scores):
     scores = at_least_f32(scores)
     if scores.ndim < 2 or scores.shape[-1] != scores.shape[-2] or scores.shape[-1] < 2:
-        raise ValueError(f"{where}: scores {scores.shape}; expected [..., B, B] with B >= 2")
+        raise ValueError(f"scores {scores.shape}; expected [..., B, B] with B >= 2")
     return scores

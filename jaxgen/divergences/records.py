@@ -179,7 +179,7 @@ def weighted_jensen_shannon(pi: float) -> FDivergence:
       ValueError: pi is outside (0, 1).
     """
     if not 0 < pi < 1:
-        raise ValueError(f"weighted_jensen_shannon: pi {pi}; expected a number in (0, 1)")
+        raise ValueError(f"pi {pi}; expected a number in (0, 1)")
     rest = 1 - pi
     entropy = -pi * math.log(pi)
 
@@ -232,7 +232,7 @@ def alpha_divergence(alpha: float) -> FDivergence:
       ValueError: alpha is 0, 1, infinite or NaN.
     """
     if alpha in (0, 1) or not math.isfinite(alpha):
-        raise ValueError(f"alpha_divergence: alpha {alpha}; expected a number other than 0 and 1")
+        raise ValueError(f"alpha {alpha}; expected a number other than 0 and 1")
     power = alpha / (alpha - 1)
 
     def f(u):  # by expm1 where the powers cancel

@@ -31,7 +31,7 @@ def squared_distances(x, y):
     Raises:
       ValueError: not two sets of points of one dimension.
     """
-    x, y = _points("squared_distances", x, y)
+    x, y = _points(x, y)
     return _squared_distances(x, y)
 
 
@@ -69,9 +69,9 @@ def rbf_kernel(bandwidth) -> Callable:
     Raises:
       ValueError: a bandwidth <= 0, or no bandwidth.
     """
-    require("rbf_kernel", above=0, bandwidth=bandwidth)
+    require(above=0, bandwidth=bandwidth)
     if 0 in np.shape(bandwidth):
-        raise ValueError(f"rbf_kernel: bandwidth {bandwidth}; expected one number > 0 or more")
+        raise ValueError(f"bandwidth {bandwidth}; expected at least one number > 0")
 
     def kernel(x, y):
         squared = squared_distances(x, y)[..., None]
@@ -96,10 +96,10 @@ def polynomial_kernel(degree: int = 3) -> Callable:
       ValueError: degree is no integer >= 1.
     """
     if degree < 1 or degree % 1:
-        raise ValueError(f"polynomial_kernel: degree {degree}; expected an integer >= 1")
+        raise ValueError(f"degree {degree}; expected an integer >= 1")
 
     def kernel(x, y):
-        x, y = _points("polynomial_kernel", x, y)
+        x, y = _points(x, y)
         return (_product(x, y) / x.shape[1] + 1) ** degree
 
     return kernel
@@ -140,7 +140,7 @@ def squared_mmd(kernel, x, y):
     Raises:
       ValueError: not two sets of points of one dimension.
     """
-    x, y = _points("squared_mmd", x, y)
+    x, y = _points(x, y)
     return jnp.mean(kernel(x, x)) + jnp.mean(kernel(y, y)) - 2 * jnp.mean(kernel(x, y))
 
 
@@ -161,10 +161,10 @@ def squared_mmd_unbiased(kernel, x, y):
     Raises:
       ValueError: fewer than 2 samples, or not two sets of points of one dimension.
     """
-    x, y = _points("squared_mmd_unbiased", x, y)
+    x, y = _points(x, y)
     if min(len(x), len(y)) < 2:
         name, few = ("x", x) if len(x) < 2 else ("y", y)
-        raise ValueError(f"squared_mmd_unbiased: {name} {few.shape}; expected at least 2 samples")
+        raise ValueError(f"{name} {few.shape}; expected at least 2 samples")
 
     def within(x):
         n = len(x)
@@ -190,7 +190,7 @@ def energy_distance(x, y):
     Raises:
       ValueError: not two sets of points of one dimension.
     """
-    x, y = _points("energy_distance", x, y)
+    x, y = _points(x, y)
     return squared_mmd(energy_kernel(), x, y)
 
 
@@ -212,10 +212,10 @@ def wasserstein_1d(x, y, p=1):
     Raises:
       ValueError: p < 1, or shapes that do not match.
     """
-    require("wasserstein_1d", least=1, p=p)
+    require(least=1, p=p)
     x, y = at_least_f32(x), at_least_f32(y)
     if x.ndim == 0 or y.ndim == 0 or x.shape[:-1] != y.shape[:-1] or 0 in (*x.shape, *y.shape):
-        raise ValueError(f"wasserstein_1d: y {y.shape}; expected [..., M] for x [..., N] {x.shape}")
+        raise ValueError(f"y {y.shape}; expected [..., M] for x [..., N] {x.shape}")
     n, m = x.shape[-1], y.shape[-1]
     # In units of 1 / (n m), so that breaks which coincide do so exactly.
     breaks = np.union1d(np.arange(n + 1) * m, np.arange(m + 1) * n)
@@ -244,8 +244,8 @@ def sliced_wasserstein(key, x, y, *, projections: int = 128, p=2):
     Raises:
       ValueError: p < 1, projections < 1, or not two sets of points of one dimension.
     """
-    require("sliced_wasserstein", least=1, projections=projections, p=p)
-    x, y = _points("sliced_wasserstein", x, y)
+    require(least=1, projections=projections, p=p)
+    x, y = _points(x, y)
     # In f32 whatever x is: the same key gives the same directions.
     directions = jax.random.normal(key, (projections, x.shape[1]), jnp.float32).astype(x.dtype)
     directions /= jnp.linalg.norm(directions, axis=1, keepdims=True)
@@ -253,8 +253,8 @@ def sliced_wasserstein(key, x, y, *, projections: int = 128, p=2):
     return jnp.mean(wasserstein_1d(_product(directions, x), _product(directions, y), p))
 
 
-def _points(where, x, y):
+def _points(x, y):
     x, y = at_least_f32(x), at_least_f32(y)
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or 0 in (*x.shape, *y.shape):
-        raise ValueError(f"{where}: y {y.shape}; expected [M, D] for x [N, D] {x.shape}")
+        raise ValueError(f"y {y.shape}; expected [M, D] for x [N, D] {x.shape}")
     return x, y

@@ -146,7 +146,7 @@ def least_squares_critic_loss(v_real, v_fake, real_label=1.0, fake_label=0.0) ->
       ValueError: b is not above a.
     """
     margin = {"real_label - fake_label": real_label - fake_label}
-    require("least_squares_critic_loss", above=0, **margin)
+    require(above=0, **margin)
     v_real, v_fake = at_least_f32(v_real), at_least_f32(v_fake)
     return CriticTerms((v_real - real_label) ** 2 / 2, (v_fake - fake_label) ** 2 / 2)
 

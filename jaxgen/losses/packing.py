@@ -22,6 +22,6 @@ def pack(x, size):
     """
     x = jnp.asarray(x)
     if x.ndim < 2 or size < 1 or x.shape[0] % size:
-        raise ValueError(f"pack: size {size}; expected a divisor of B for x {x.shape}, [B, ..., C]")
+        raise ValueError(f"size {size}; expected a divisor of B for x {x.shape}, [B, ..., C]")
     packs = jnp.moveaxis(x.reshape(-1, size, *x.shape[1:]), 1, -2)
     return packs.reshape(*packs.shape[:-2], -1)

@@ -32,7 +32,7 @@ def relativistic_critic_loss(v_real, v_fake):
     Raises:
       ValueError: the shapes differ.
     """
-    return jax.nn.softplus(-_difference("relativistic_critic_loss", v_real, v_fake))
+    return jax.nn.softplus(-_difference(v_real, v_fake))
 
 
 def relativistic_generator_loss(v_real, v_fake):
@@ -41,7 +41,7 @@ def relativistic_generator_loss(v_real, v_fake):
     Arguments, result and errors as in `relativistic_critic_loss`. The real scores matter here:
     they set how far a fake has to go.
     """
-    return jax.nn.softplus(_difference("relativistic_generator_loss", v_real, v_fake))
+    return jax.nn.softplus(_difference(v_real, v_fake))
 
 
 def qp_critic_loss(v_real, v_fake, distance, slope=10.0):
@@ -68,14 +68,12 @@ def qp_critic_loss(v_real, v_fake, distance, slope=10.0):
     Raises:
       ValueError: the shapes differ, slope <= 0, or a distance is negative.
     """
-    require("qp_critic_loss", above=0, slope=slope)
-    require("qp_critic_loss", least=0, distance=distance)
-    delta = _difference("qp_critic_loss", v_real, v_fake)
+    require(above=0, slope=slope)
+    require(least=0, distance=distance)
+    delta = _difference(v_real, v_fake)
     distance = at_least_f32(distance)
     if distance.shape != delta.shape:
-        raise ValueError(
-            f"qp_critic_loss: distance {distance.shape}; expected the scores' shape {delta.shape}"
-        )
+        raise ValueError(f"distance {distance.shape}; expected the scores' shape {delta.shape}")
     return delta**2 / (2 * slope * jnp.maximum(distance, _LEAST_DISTANCE)) - delta
 
 
@@ -89,7 +87,7 @@ def qp_generator_loss(v_real, v_fake):
 
     Arguments, result and errors as in `relativistic_critic_loss`.
     """
-    return _difference("qp_generator_loss", v_real, v_fake)
+    return _difference(v_real, v_fake)
 
 
 class BiGANTerms(NamedTuple):
@@ -127,14 +125,14 @@ def bigan_qp_loss(critic: Callable, encoder: Callable, generator: Callable, x, z
       ValueError: the batches differ in size, or the encoder's or generator's answer in shape.
     """
     encoded, generated = encoder(x), generator(z)
-    difference = _difference("bigan_qp_loss", critic(x, encoded), critic(generated, z))
+    difference = _difference(critic(x, encoded), critic(generated, z))
     # Each error trains the outer network: the inner one is to please the critic, not the other.
     code = encoder(jax.lax.stop_gradient(generated))
     image = generator(jax.lax.stop_gradient(encoded))
     return BiGANTerms(
         difference,
-        _mean_over_example("bigan_qp_loss", jnp.square, code, z),
-        _mean_over_example("bigan_qp_loss", jnp.square, image, x),
+        _mean_over_example(jnp.square, code, z),
+        _mean_over_example(jnp.square, image, x),
     )
 
 
@@ -153,7 +151,7 @@ def mean_absolute_distance(x, y):
     Raises:
       ValueError: the shapes differ, or there is no examples' axis.
     """
-    return _mean_over_example("mean_absolute_distance", lambda e: e * jnp.sign(e), x, y)
+    return _mean_over_example(lambda e: e * jnp.sign(e), x, y)
 
 
 def root_mean_square_distance(x, y):
@@ -162,25 +160,20 @@ def root_mean_square_distance(x, y):
     Where x = y the gradient is taken as 0. Arguments, result and errors as in
     `mean_absolute_distance`.
     """
-    square = _mean_over_example("root_mean_square_distance", jnp.square, x, y)
+    square = _mean_over_example(jnp.square, x, y)
     return jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))
 
 
-def _mean_over_example(function: str, measure: Callable, x, y):
+def _mean_over_example(measure: Callable, x, y):
     """Mean over all axes but the first of measure(x - y)."""
     x, y = at_least_f32(x), at_least_f32(y)
     if x.shape != y.shape or not x.ndim:
-        raise ValueError(
-            f"{function}: x {x.shape}, y {y.shape}; expected both [B, ...] of one shape"
-        )
+        raise ValueError(f"x {x.shape}, y {y.shape}; expected equal shapes [B, ...]")
     return jnp.mean(measure(x - y), axis=tuple(range(1, x.ndim)))
 
 
-def _difference(function: str, v_real, v_fake):
+def _difference(v_real, v_fake):
     v_real, v_fake = at_least_f32(v_real), at_least_f32(v_fake)
     if v_real.shape != v_fake.shape:
-        raise ValueError(
-            f"{function}: v_real {v_real.shape}, v_fake {v_fake.shape}; expected pairs, of one"
-            " shape"
-        )
+        raise ValueError(f"v_real {v_real.shape}, v_fake {v_fake.shape}; expected equal shapes")
     return v_real - v_fake

@@ -56,12 +56,12 @@ def feature_sums(features, shift, where=None) -> FeatureSums:
     """
     x, shift = at_least_f32(features), at_least_f32(shift)
     if x.ndim != 2:
-        raise ValueError(f"feature_sums: features {x.shape}; expected [N, D]")
+        raise ValueError(f"features {x.shape}; expected [N, D]")
     if shift.shape != x.shape[1:]:
-        raise ValueError(f"feature_sums: shift {shift.shape}; expected [D] for features {x.shape}")
+        raise ValueError(f"shift {shift.shape}; expected [D] for features {x.shape}")
     kept = jnp.ones(len(x), bool) if where is None else jnp.asarray(where)
     if kept.shape != x.shape[:1]:
-        raise ValueError(f"feature_sums: where {kept.shape}; expected [N] for features {x.shape}")
+        raise ValueError(f"where {kept.shape}; expected [N] for features {x.shape}")
     x = jnp.where(kept[:, None], x - shift[None, :], 0)
     products = jnp.matmul(x.T, x, precision=jax.lax.Precision.HIGHEST)
     return FeatureSums(jnp.sum(kept, dtype=x.dtype), jnp.sum(x, axis=0), products)
@@ -85,14 +85,14 @@ def gaussian_fit(sums: FeatureSums, shift) -> GaussianFit:
     shift = np.asarray(at_least_f32(shift), np.float64)  # rounded as in `feature_sums`
     count, total, products = (np.asarray(x, np.float64) for x in sums)
     if not (np.isfinite(total).all() and np.isfinite(products).all()):
-        raise ValueError("gaussian_fit: sums with NaN or infinity; expected finite features")
+        raise ValueError("sums with NaN or infinity; expected finite features")
     if not count >= len(total) + 1:
         raise ValueError(
-            f"gaussian_fit: sums of {count:g} examples; expected at least {len(total) + 1}, "
+            f"sums of {count:g} examples; expected at least {len(total) + 1}, "
             f"one more than the {len(total)} features"
         )
     if shift.shape != total.shape:
-        raise ValueError(f"gaussian_fit: shift {shift.shape}; expected that of sums {total.shape}")
+        raise ValueError(f"shift {shift.shape}; expected [D] as for the sums {total.shape}")
     mean = total / count
     return GaussianFit(shift + mean, (products - count * np.outer(mean, mean)) / (count - 1))
 
@@ -126,7 +126,7 @@ def frechet_distance(real: GaussianFit, fake: GaussianFit) -> float:
     for name, fit in (("real", real), ("fake", fake)):
         shapes = np.shape(fit.mean), np.shape(fit.covariance)
         if shapes != (np.shape(real.mean), 2 * np.shape(real.mean)) or len(shapes[0]) != 1:
-            raise ValueError(f"frechet_distance: {name} {shapes}; expected [D] and [D, D] of both")
+            raise ValueError(f"{name} {shapes}; expected [D] and [D, D], one D for both fits")
     gap = np.asarray(real.mean, np.float64) - np.asarray(fake.mean, np.float64)
     roots = np.linalg.svd(_root(real.covariance) @ _root(fake.covariance), compute_uv=False)
     traces = np.trace(real.covariance) + np.trace(fake.covariance) - 2 * roots.sum()

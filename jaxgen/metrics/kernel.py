@@ -46,12 +46,12 @@ def kernel_distance(key, real, fake, *, subsets: int = 10, size: int = 1000) -> 
     Raises:
       ValueError: subsets or size < 2, too few examples for them, or not points of one dimension.
     """
-    require("kernel_distance", least=2, subsets=subsets, size=size)
-    real, fake = points("kernel_distance", real=real, fake=fake)
+    require(least=2, subsets=subsets, size=size)
+    real, fake = points(real=real, fake=fake)
     for name, x in (("real", real), ("fake", fake)):
         if len(x) < subsets * size:
             raise ValueError(
-                f"kernel_distance: {name} {x.shape}; expected at least {subsets * size} points, "
+                f"{name} {x.shape}; expected at least {subsets * size} points, "
                 f"for {subsets} subsets of {size}"
             )
 

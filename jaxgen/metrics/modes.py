@@ -40,8 +40,8 @@ def mode_counts(centers, samples, sigma, *, sigmas=3.0) -> ModeCounts:
     Raises:
       ValueError: sigma or sigmas <= 0, or not points of one dimension.
     """
-    require("mode_counts", above=0, sigma=sigma, sigmas=sigmas)
-    centers, samples = points("mode_counts", centers=centers, samples=samples)
+    require(above=0, sigma=sigma, sigmas=sigmas)
+    centers, samples = points(centers=centers, samples=samples)
     squared = squared_distances(samples, centers)
     good = jnp.min(squared, axis=1) <= (jnp.asarray(sigma, squared.dtype) * sigmas) ** 2
     nearest = jnp.argmin(squared, axis=1)
@@ -64,7 +64,7 @@ def captured_modes(counts):
     Raises:
       ValueError: no axis, or a count that is negative, NaN or infinite.
     """
-    counts = _counts("captured_modes", counts)
+    counts = _counts(counts)
     return jnp.sum(counts > 0, axis=-1, dtype=counts.dtype)
 
 
@@ -85,7 +85,7 @@ def kl_to_uniform(counts):
     Raises:
       ValueError: no axis, or a count that is negative, NaN or infinite.
     """
-    counts = _counts("kl_to_uniform", counts)
+    counts = _counts(counts)
     total = jnp.sum(counts, axis=-1, keepdims=True)
     ratio = counts * counts.shape[-1] / jnp.where(total == 0, 1, total)
     # ratio - 1 has mean 0; taken off, every summand is >= 0 and small differences stay precise.
@@ -93,9 +93,9 @@ def kl_to_uniform(counts):
     return jnp.where(total[..., 0] == 0, jnp.log(jnp.asarray(counts.shape[-1], kl.dtype)), kl)
 
 
-def _counts(where, counts):
+def _counts(counts):
     counts = at_least_f32(counts)
     if counts.ndim == 0 or counts.shape[-1] == 0:
-        raise ValueError(f"{where}: counts {counts.shape}; expected [..., K]")
-    require(where, least=0, counts=counts)
+        raise ValueError(f"counts {counts.shape}; expected [..., K]")
+    require(least=0, counts=counts)
     return counts

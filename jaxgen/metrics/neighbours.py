@@ -45,8 +45,8 @@ def neighbour_radii(x, k: int, *, block: int = 256):
     Raises:
       ValueError: k or block out of range, or not points.
     """
-    (x,) = points("neighbour_radii", x=x)
-    return _nan_unless_finite(_radii("neighbour_radii", x, k, block), x)
+    (x,) = points(x=x)
+    return _nan_unless_finite(_radii(x, k, block), x)
 
 
 def precision_recall(real, fake, *, k: int = 3, block: int = 256) -> PrecisionRecall:
@@ -71,9 +71,9 @@ def precision_recall(real, fake, *, k: int = 3, block: int = 256) -> PrecisionRe
     Raises:
       ValueError: k or block out of range, or not points of one dimension.
     """
-    real, fake = points("precision_recall", real=real, fake=fake)
-    real_radii = _radii("precision_recall", real, k, block)
-    fake_radii = _radii("precision_recall", fake, k, block)
+    real, fake = points(real=real, fake=fake)
+    real_radii = _radii(real, k, block)
+    fake_radii = _radii(fake, k, block)
 
     def share_inside(x, centers, radii):
         inside = _map_rows(lambda d: jnp.any(d <= radii), centers, block, x)
@@ -107,8 +107,8 @@ def density_coverage(real, fake, *, k: int = 5, block: int = 256) -> DensityCove
     Raises:
       ValueError: k or block out of range, or not points of one dimension.
     """
-    real, fake = points("density_coverage", real=real, fake=fake)
-    radii = _radii("density_coverage", real, k, block)
+    real, fake = points(real=real, fake=fake)
+    radii = _radii(real, k, block)
     # Fakes in each ball: one pass over the distances gives both numbers.
     inside = _map_rows(lambda d, r: jnp.sum(d <= r, dtype=d.dtype), fake, block, real, radii)
     density = jnp.sum(inside) / (k * len(fake))
@@ -116,9 +116,9 @@ def density_coverage(real, fake, *, k: int = 5, block: int = 256) -> DensityCove
     return DensityCoverage(*(_nan_unless_finite(x, real, fake) for x in (density, coverage)))
 
 
-def _radii(where, x, k, block):
-    require(where, least=1, block=block)
-    require(where, least=1, most=len(x) - 1, k=k)
+def _radii(x, k, block):
+    require(least=1, block=block)
+    require(least=1, most=len(x) - 1, k=k)
 
     def kth(distances, i):
         return _kth_smallest(jnp.where(jnp.arange(len(x)) == i, jnp.inf, distances), k)

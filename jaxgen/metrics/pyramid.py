@@ -26,12 +26,12 @@ def laplacian_pyramid(x, levels: int) -> list:
     Raises:
       ValueError: sizes that cannot be halved so often.
     """
-    require("laplacian_pyramid", least=1, levels=levels)
+    require(least=1, levels=levels)
     x = at_least_f32(x)
     factor = 2 ** (levels - 1)
     if x.ndim != 4 or any(n % factor or n < 2 * factor for n in x.shape[1:3]):
         raise ValueError(
-            f"laplacian_pyramid: x {x.shape}; expected [N, H, W, C], H and W multiples of {factor} "
+            f"x {x.shape}; expected [N, H, W, C], H and W multiples of {factor} "
             f"and >= {2 * factor} for {levels} levels"
         )
     found = []
@@ -80,13 +80,12 @@ def pyramid_sliced_wasserstein(
     Raises:
       ValueError: a number out of range, two shapes, or images too small.
     """
-    where = "pyramid_sliced_wasserstein"
-    require(where, least=1, levels=levels, patches=patches, projections=projections)
-    require(where, least=1, repeats=repeats)
-    real, fake = images(where, real, fake)
+    require(least=1, levels=levels, patches=patches, projections=projections)
+    require(least=1, repeats=repeats)
+    real, fake = images(real, fake)
     if min(real.shape[1:3]) < _PATCH * 2 ** (levels - 1):
         raise ValueError(
-            f"{where}: real {real.shape}; expected H and W >= {_PATCH * 2 ** (levels - 1)}, "
+            f"real {real.shape}; expected H and W >= {_PATCH * 2 ** (levels - 1)}, "
             f"{levels} levels of {_PATCH} x {_PATCH} patches"
         )
 

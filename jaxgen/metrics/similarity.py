@@ -33,7 +33,7 @@ def ssim(real, fake, *, low: float, high: float):
     Raises:
       ValueError: high <= low, images outside the range, or of two shapes.
     """
-    x, y = _unit("ssim", real, fake, low, high)
+    x, y = _unit(real, fake, low, high)
     luminance, structure = _terms(x, y)
     return jnp.mean(luminance * structure, axis=(1, 2, 3))
 
@@ -63,14 +63,13 @@ def ms_ssim(real, fake, *, low: float, high: float, weights=WEIGHTS):
     Raises:
       ValueError: high <= low, images outside the range, of two shapes, or too small.
     """
-    require("ms_ssim", above=0, weights=weights)
-    require("ms_ssim", least=1, scales=len(weights))
-    x, y = _unit("ms_ssim", real, fake, low, high)
+    require(above=0, weights=weights)
+    require(least=1, scales=len(weights))
+    x, y = _unit(real, fake, low, high)
     factor = 2 ** (len(weights) - 1)
     if any(n % factor for n in x.shape[1:3]):
         raise ValueError(
-            f"ms_ssim: real {x.shape}; expected H and W multiples of {factor} for "
-            f"{len(weights)} scales"
+            f"real {x.shape}; expected H and W multiples of {factor} for {len(weights)} scales"
         )
     product = jnp.ones((), x.dtype)
     for scale, weight in enumerate(weights):
@@ -83,12 +82,12 @@ def ms_ssim(real, fake, *, low: float, high: float, weights=WEIGHTS):
     return jnp.mean(product, axis=-1)
 
 
-def _unit(where, real, fake, low, high):
+def _unit(real, fake, low, high):
     """Both from [low, high] to [0, 1]."""
-    require(where, above=low, high=high)
-    real, fake = images(where, real, fake)
+    require(above=low, high=high)
+    real, fake = images(real, fake)
     for extreme in (jnp.min, jnp.max):
-        require(where, least=low, most=high, real=extreme(real), fake=extreme(fake))
+        require(least=low, most=high, real=extreme(real), fake=extreme(fake))
     return (real - low) / (high - low), (fake - low) / (high - low)
 
 

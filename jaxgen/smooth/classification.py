@@ -66,8 +66,8 @@ def smooth_accuracy(logits, labels, *, temperature=1.0, where=None):
     Raises:
       ValueError: temperature <= 0, or labels that are not integers of the shape [...].
     """
-    require("smooth_accuracy", above=0, temperature=temperature)
-    return jnp.exp(_log_likelihood("smooth_accuracy", logits, labels, temperature, where))
+    require(above=0, temperature=temperature)
+    return jnp.exp(_log_likelihood(logits, labels, temperature, where))
 
 
 def generalized_cross_entropy_loss(logits, labels, q=0.7, *, where=None):
@@ -90,8 +90,8 @@ def generalized_cross_entropy_loss(logits, labels, q=0.7, *, where=None):
     Raises:
       ValueError: q outside [0, 1], or labels that are not integers of the shape [...].
     """
-    require("generalized_cross_entropy_loss", least=0, most=1, q=q)
-    log_p = _log_likelihood("generalized_cross_entropy_loss", logits, labels, 1.0, where)
+    require(least=0, most=1, q=q)
+    log_p = _log_likelihood(logits, labels, 1.0, where)
     positive = jnp.where(q == 0, 1, q)
     return jnp.where(q == 0, -log_p, -jnp.expm1(positive * log_p) / positive)
 
@@ -116,8 +116,8 @@ def f_beta_counts(probabilities, labels, *, beta=1.0, axis=0, where=None) -> FBe
     Raises:
       ValueError: beta <= 0, or shapes that differ.
     """
-    require("f_beta_counts", above=0, beta=beta)
-    p, t = _pairs("f_beta_counts", probabilities, labels, where)
+    require(above=0, beta=beta)
+    p, t = _pairs(probabilities, labels, where)
     numerator = (1 + beta**2) * jnp.sum(p * t, axis=axis)
     return FBetaCounts(numerator, jnp.sum(p + beta**2 * t, axis=axis))
 
@@ -159,27 +159,27 @@ def confusion_counts(logits, labels, *, temperature=1.0, axis=0, where=None) -> 
     Raises:
       ValueError: temperature <= 0, or shapes that differ.
     """
-    require("confusion_counts", above=0, temperature=temperature)
-    logits, t = _pairs("confusion_counts", logits, labels, where)
+    require(above=0, temperature=temperature)
+    logits, t = _pairs(logits, labels, where)
     p, q = jax.nn.sigmoid(logits / temperature), jax.nn.sigmoid(-logits / temperature)
     counts = (p * t, _keep(where, p * (1 - t)), q * t)
     return ConfusionCounts(*(jnp.sum(x, axis=axis) for x in counts))
 
 
-def _log_likelihood(name, logits, labels, temperature, where):
+def _log_likelihood(logits, labels, temperature, where):
     logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     if labels.shape != logits.shape[:-1] or not jnp.issubdtype(labels.dtype, jnp.integer):
         found = f"{labels.dtype}{list(labels.shape)}"
-        raise ValueError(f"{name}: labels {found}; expected integers {list(logits.shape[:-1])}")
+        raise ValueError(f"labels {found}; expected integers {list(logits.shape[:-1])}")
     scores, valid = masked_scores(logits, where)
     log_p = log_softmax(scores, valid, temperature, -1)[0]
     return jnp.take_along_axis(log_p, labels[..., None], axis=-1)[..., 0]
 
 
-def _pairs(name, p, t, where=None):
+def _pairs(p, t, where=None):
     p, t = at_least_f32(p), jnp.asarray(t)
     if p.shape != t.shape:
-        raise ValueError(f"{name}: labels {t.shape}; expected the shape {p.shape}")
+        raise ValueError(f"labels {t.shape}; expected the shape {p.shape}")
     return _keep(where, p), _keep(where, t.astype(p.dtype))
 
 

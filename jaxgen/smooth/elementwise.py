@@ -26,7 +26,7 @@ def smooth_relu(x, *, temperature=1.0):
     Raises:
       ValueError: temperature <= 0.
     """
-    require("smooth_relu", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     return like(x, temperature * jax.nn.softplus(at_least_f32(x) / temperature))
 
 
@@ -36,7 +36,7 @@ def smooth_abs(x, *, temperature=1.0):
     |x| - tau log 2 <= smooth_abs <= |x|, and 0 at 0; the slope is `smooth_sign`. temperature -> 0
     is |x|. `optax.losses.log_cosh` is the case tau = 1. Arguments and errors as for `smooth_relu`.
     """
-    require("smooth_abs", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     ratio = at_least_f32(x) / temperature
     return like(x, temperature * (jnp.logaddexp(ratio, -ratio) - math.log(2)))
 
@@ -48,7 +48,7 @@ def charbonnier(x, *, temperature=1.0):
     1 / x^2 and not exponentially. temperature -> 0 is |x|. Arguments and errors as for
     `smooth_relu`.
     """
-    require("charbonnier", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     ratio = at_least_f32(x) / temperature
     return like(x, temperature * (_hypot(ratio) - 1))
 
@@ -59,7 +59,7 @@ def smooth_heaviside(x, *, temperature=1.0):
     Its steepest slope is 1 / (4 tau), and beyond 5 tau there is almost none: start warm and anneal.
     temperature -> 0 is the step, -> infinity is 1/2. Arguments and errors as for `smooth_relu`.
     """
-    require("smooth_heaviside", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     return like(x, jax.nn.sigmoid(at_least_f32(x) / temperature))
 
 
@@ -68,7 +68,7 @@ def smooth_sign(x, *, temperature=1.0):
 
     temperature -> 0 is sign(x), -> infinity is 0. Arguments and errors as for `smooth_relu`.
     """
-    require("smooth_sign", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     return like(x, jnp.tanh(at_least_f32(x) / temperature))
 
 
@@ -88,7 +88,7 @@ def smooth_floor(x, *, temperature=0.1):
     Raises:
       ValueError: temperature <= 0.
     """
-    require("smooth_floor", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     wide = at_least_f32(x)
     whole = jnp.round(wide)
     return like(x, whole - 0.5 + _smooth_step(wide - whole, temperature))
@@ -100,7 +100,7 @@ def smooth_round(x, *, temperature=0.1):
     `smooth_floor` of x + 1/2. temperature -> 0 is round(x) (x itself halfway between integers),
     -> infinity is x. Arguments and errors as for `smooth_floor`.
     """
-    require("smooth_round", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     wide = at_least_f32(x)
     middle = jnp.floor(wide) + 0.5
     return like(x, middle + _smooth_step(wide - middle, temperature))
@@ -123,7 +123,7 @@ def smooth_norm(x, *, temperature=1e-6, axis=-1, where=None):
     Raises:
       ValueError: temperature <= 0.
     """
-    require("smooth_norm", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     x = at_least_f32(x)
     if where is not None:
         x = jnp.where(jnp.broadcast_to(where, x.shape), x, 0)

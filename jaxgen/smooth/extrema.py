@@ -30,7 +30,7 @@ def smooth_max(x, *, temperature=1.0, axis=-1, where=None):
     Raises:
       ValueError: temperature <= 0.
     """
-    require("smooth_max", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     return _smooth_max(x, temperature, axis, where)[0]
 
 
@@ -40,7 +40,7 @@ def smooth_min(x, *, temperature=1.0, axis=-1, where=None):
     min - tau log n <= smooth_min <= min. +inf, without gradient, where every entry is masked.
     Arguments and errors as for `smooth_max`.
     """
-    require("smooth_min", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     return -_smooth_max(-at_least_f32(x), temperature, axis, where)[0]
 
 
@@ -50,7 +50,7 @@ def mellowmax(x, *, temperature=1.0, axis=-1, where=None):
     max - tau log n <= mellowmax <= max. temperature -> 0 is max, -> infinity is the mean.
     Arguments, masked rows and errors as for `smooth_max`.
     """
-    require("mellowmax", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     value, valid = _smooth_max(x, temperature, axis, where)
     count = jnp.sum(valid, axis=axis, dtype=value.dtype)
     return value - temperature * jnp.log(jnp.maximum(count, 1))
@@ -63,7 +63,7 @@ def boltzmann_max(x, *, temperature=1.0, axis=-1, where=None):
     temperature -> 0 is max, -> infinity is the mean. Arguments, masked rows and errors as for
     `smooth_max`.
     """
-    require("boltzmann_max", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     x, valid = masked_scores(x, where)
     p = jnp.exp(log_softmax(x, valid, temperature, axis)[0])
     return jnp.where(jnp.any(valid, axis=axis), jnp.sum(p * x, axis=axis), -jnp.inf)
@@ -85,7 +85,7 @@ def smooth_maximum(x, y, *, temperature=1.0):
     Raises:
       ValueError: temperature <= 0.
     """
-    require("smooth_maximum", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     wide_x, wide_y = at_least_f32(x), at_least_f32(y)
     gap = _half_gap(jnp.abs(wide_x - wide_y), temperature)
     # At a tie both terms are differentiated from the same side, whose slopes cancel rightly.
@@ -97,7 +97,7 @@ def smooth_minimum(x, y, *, temperature=1.0):
 
     Never above min(x, y), and tau / 2 below it where x = y.
     """
-    require("smooth_minimum", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     return -smooth_maximum(-jnp.asarray(x), -jnp.asarray(y), temperature=temperature)
 
 
@@ -120,7 +120,7 @@ def soft_one_hot(x, *, temperature=1.0, axis=-1, where=None):
     Raises:
       ValueError: temperature <= 0.
     """
-    require("soft_one_hot", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     return like(x, _softmax(x, temperature, axis, where))
 
 
@@ -130,7 +130,7 @@ def straight_through_one_hot(x, *, temperature=1.0, axis=-1, where=None):
     The first of several equal maxima is taken. The gradient is biased: it belongs to another
     function. Arguments, masked rows and errors as for `soft_one_hot`.
     """
-    require("straight_through_one_hot", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     scores, valid = masked_scores(x, where)
     log_p = log_softmax(scores, valid, temperature, axis)[0]
     # Of the scores, not of log_p: a high temperature rounds different scores to the same log_p.
@@ -162,7 +162,7 @@ def soft_argmax(x, *, temperature=1.0, axis=-1, where=None):
     Raises:
       ValueError: temperature <= 0.
     """
-    require("soft_argmax", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     p = _softmax(x, temperature, axis, where)
     return jnp.sum(p * lax.broadcasted_iota(p.dtype, p.shape, axis % p.ndim), axis=axis)
 

@@ -41,7 +41,7 @@ def soft_sort(x, *, temperature=0.1, axis=-1, where=None):
     Raises:
       ValueError: temperature <= 0.
     """
-    require("soft_sort", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     x_sorted, _, valid, count = _sorted(x, axis, where)
     n, scale = jnp.maximum(count, 1), _standard_deviation(x_sorted, valid, count)
     places = _places(x_sorted) - 0.5 * n
@@ -72,7 +72,7 @@ def soft_rank(x, *, temperature=1.0, axis=-1, where=None):
     Raises:
       ValueError: temperature <= 0.
     """
-    require("soft_rank", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     x_sorted, order, valid, count = _sorted(x, axis, where)
     n, scale = jnp.maximum(count, 1), _standard_deviation(x_sorted, valid, count)
     mean = jnp.sum(x_sorted, axis=-1, keepdims=True) / n
@@ -103,7 +103,7 @@ def soft_permutation(x, *, temperature=1.0, where=None):
     Raises:
       ValueError: temperature <= 0.
     """
-    require("soft_permutation", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     x_sorted, _, valid_sorted, _ = _sorted(x, -1, where)
     scores, valid = masked_scores(x, where)
     distance = jnp.abs(x_sorted[..., :, None] - scores[..., None, :])
@@ -130,7 +130,7 @@ def pairwise_rank(x, *, temperature=1.0, where=None):
     Raises:
       ValueError: temperature <= 0.
     """
-    require("pairwise_rank", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     scores, valid = masked_scores(x, where)
     wins = jax.nn.sigmoid((scores[..., :, None] - scores[..., None, :]) / temperature)
     wins = jnp.where(valid[..., None, :], wins, 0)

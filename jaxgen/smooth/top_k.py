@@ -64,7 +64,7 @@ def sigmoid_top_k(x, k: int, *, temperature=1.0, axis=-1, where=None):
     Raises:
       ValueError: temperature <= 0, k outside [1, n], or k not a Python integer.
     """
-    return _top_k("sigmoid_top_k", _LOGISTIC, x, k, temperature, axis, where)
+    return _top_k(_LOGISTIC, x, k, temperature, axis, where)
 
 
 def laplace_top_k(x, k: int, *, temperature=1.0, axis=-1, where=None):
@@ -75,14 +75,14 @@ def laplace_top_k(x, k: int, *, temperature=1.0, axis=-1, where=None):
     clearer than that has a longer tail below it than softmax. Limits, arguments, what comes back
     and errors are those of `sigmoid_top_k`.
     """
-    return _top_k("laplace_top_k", _LAPLACE, x, k, temperature, axis, where)
+    return _top_k(_LAPLACE, x, k, temperature, axis, where)
 
 
-def _top_k(name, law, x, k, temperature, axis, where):
-    require(name, above=0, temperature=temperature)
+def _top_k(law, x, k, temperature, axis, where):
+    require(above=0, temperature=temperature)
     n = jnp.shape(x)[axis]
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= n:
-        raise ValueError(f"{name}: k {k}; expected a Python integer >= 1 and <= {n}, the scores")
+        raise ValueError(f"k {k}; expected a Python integer >= 1 and <= {n}, the number of scores")
     scores, valid = (jnp.moveaxis(a, axis, -1) for a in masked_scores(x, where))
     limit = jnp.finfo(scores.dtype).max / 4
     z = jnp.clip(scores / temperature, -limit, limit)

@@ -164,9 +164,7 @@ def test_shapes_that_do_not_match(function):
     arguments = [jnp.ones(shape) for shape in shapes]
     for i in range(1, len(names)):
         bad = [*arguments[:i], jnp.ones((2, 4)), *arguments[i + 1 :]]
-        with pytest.raises(
-            ValueError, match=rf"{function.__name__}: {names[i]} \(2, 4\); expected"
-        ):
+        with pytest.raises(ValueError, match=rf"^{names[i]} \(2, 4\); expected"):
             function(*bad)
-    with pytest.raises(ValueError, match=function.__name__):
+    with pytest.raises(ValueError, match=r"\(\); expected"):
         function(*(jnp.ones(()) for _ in names))
