@@ -1,8 +1,8 @@
-"""Divergences between Gaussians in closed form.
+"""Closed-form divergences between Gaussians.
 
-Diagonal ones take mean and log_std, [..., D] each, what the encoder of a VAE puts out (log_var =
-2 log_std); the ones called `_full` take a mean [..., D] and a covariance [..., D, D], symmetric and
-positive definite. All return [...], in at least f32: one number per example.
+The diagonal versions take mean and log_std, [..., D] each, as a VAE encoder outputs them (log_var =
+2 log_std). The `_full` versions take a mean [..., D] and a symmetric positive definite covariance
+[..., D, D]. All return one number per example, [...], in at least f32.
 """
 
 import jax
@@ -31,7 +31,7 @@ def gaussian_kl(mean_p, log_std_p, mean_q, log_std_q):
     mean_p, log_std_p, mean_q, log_std_q = _diagonal(
         mean_p=mean_p, log_std_p=log_std_p, mean_q=mean_q, log_std_q=log_std_q
     )
-    # expm1: exact where the two are nearly equal.
+    # expm1 stays precise where the two distributions are nearly equal.
     log_ratio = log_std_p - log_std_q
     distance = (mean_p - mean_q) * jnp.exp(-log_std_q)
     return jnp.sum(0.5 * jnp.expm1(2 * log_ratio) - log_ratio + 0.5 * distance**2, axis=-1)
@@ -57,7 +57,7 @@ def gaussian_kl_to_standard(mean, log_std):
 
 
 def gaussian_jeffreys(mean_p, log_std_p, mean_q, log_std_q):
-    """KL(P || Q) + KL(Q || P), in nats, the scale of the record `jeffreys`.
+    """KL(P || Q) + KL(Q || P), in nats, on the same scale as `jeffreys`.
 
     sum 2 sinh^2(log s_p - log s_q) + (m_p - m_q)^2 (1 / s_p^2 + 1 / s_q^2) / 2.
 
@@ -85,7 +85,7 @@ def gaussian_bhattacharyya(mean_p, log_std_p, mean_q, log_std_q):
     """Bhattacharyya distance -log int sqrt(p q).
 
     sum (m_p - m_q)^2 / (4 (s_p^2 + s_q^2)) + 1/2 log((s_p^2 + s_q^2) / (2 s_p s_q)). The squared
-    Hellinger distance of the record `squared_hellinger` is 2 (1 - exp(-this)).
+    Hellinger distance on the scale of `squared_hellinger` is 2 (1 - exp(-this)).
 
     Args:
       mean_p: [..., D].
@@ -108,7 +108,7 @@ def gaussian_bhattacharyya(mean_p, log_std_p, mean_q, log_std_q):
     log_ratio = log_std_p - log_std_q
     log_sum = jnp.logaddexp(2 * log_std_p, 2 * log_std_q)
     apart = 0.25 * ((mean_p - mean_q) * jnp.exp(-0.5 * log_sum)) ** 2
-    # log cosh, by sinh where it would be a difference of nearly equal numbers.
+    # log cosh; through sinh near 0, where logaddexp - log 2 would cancel.
     near = jnp.abs(log_ratio) < 1
     small = 0.5 * jnp.log1p(jnp.sinh(jnp.where(near, log_ratio, 0)) ** 2)
     spread = jnp.where(near, small, jnp.logaddexp(log_ratio, -log_ratio) - _LOG2)
@@ -116,7 +116,7 @@ def gaussian_bhattacharyya(mean_p, log_std_p, mean_q, log_std_q):
 
 
 def gaussian_squared_hellinger(mean_p, log_std_p, mean_q, log_std_q):
-    """int (sqrt p - sqrt q)^2 = 2 (1 - int sqrt(p q)), in [0, 2]; others halve it.
+    """int (sqrt p - sqrt q)^2 = 2 (1 - int sqrt(p q)), in [0, 2]; some authors halve it.
 
     Args:
       mean_p: [..., D].
@@ -167,7 +167,7 @@ def gaussian_squared_wasserstein(mean_p, log_std_p, mean_q, log_std_q):
 def gaussian_kl_full(mean_p, covariance_p, mean_q, covariance_q):
     """KL(P || Q) = 1/2 (tr(C_q^-1 C_p) + |L_q^-1 (m_p - m_q)|^2 - D + log det C_q / det C_p).
 
-    Through the Cholesky factors C = L L^T; NaN if a covariance is not positive definite.
+    Computed from the Cholesky factors C = L L^T; NaN if a covariance is not positive definite.
 
     Args:
       mean_p: [..., D].
@@ -191,10 +191,10 @@ def gaussian_kl_full(mean_p, covariance_p, mean_q, covariance_q):
 def gaussian_squared_wasserstein_full(mean_p, covariance_p, mean_q, covariance_q):
     """W_2^2 = |m_p - m_q|^2 + tr(C_p + C_q - 2 (C_p^1/2 C_q C_p^1/2)^1/2).
 
-    The last trace is the sum of the singular values of L_p^T L_q, C = L L^T: there is no square
-    root of an eigenvalue, so the gradient is finite where eigenvalues coincide or the two laws
-    do. Rounding leaves about eps tr(C), which may be negative. NaN if a covariance is not
-    positive definite.
+    The trace of the root is computed as the sum of the singular values of L_p^T L_q, with Cholesky
+    factors C = L L^T. No square root of an eigenvalue is taken, so the gradient is finite when
+    eigenvalues coincide or P = Q. The rounding error is about eps tr(C), so the result may be
+    slightly negative. NaN if a covariance is not positive definite.
 
     Args:
       mean_p: [..., D].
@@ -229,7 +229,7 @@ def _diagonal(**arguments):
 
 
 def _full(mean_p, covariance_p, mean_q, covariance_q):
-    """The arguments in at least f32, with Cholesky factors in place of the covariances."""
+    """Returns the arguments in at least f32, the covariances replaced by Cholesky factors."""
     mean_p, covariance_p, mean_q, covariance_q = (
         at_least_f32(x) for x in (mean_p, covariance_p, mean_q, covariance_q)
     )
