@@ -1,10 +1,10 @@
-"""Checks of what a metric is given: sets of points, or two sets of images."""
+"""Shape checks of sets of points and of images."""
 
 from jaxgen.arguments import at_least_f32
 
 
 def points(**samples):
-    """Each as [N, D] in at least f32, all of one D; ValueError names function and argument."""
+    """Returns each as [N, D] in at least f32; ValueError unless all have the same D."""
     arrays = {name: at_least_f32(x) for name, x in samples.items()}
     for name, x in arrays.items():
         if x.ndim != 2 or 0 in x.shape:
@@ -17,7 +17,7 @@ def points(**samples):
 
 
 def images(real, fake):
-    """Both as [N, H, W, C] of one shape in at least f32; ValueError names the function."""
+    """Returns both as [N, H, W, C] in at least f32; ValueError unless the shapes are equal."""
     real, fake = at_least_f32(real), at_least_f32(fake)
     if real.ndim != 4 or 0 in real.shape:
         raise ValueError(f"real {real.shape}; expected images [N, H, W, C]")
