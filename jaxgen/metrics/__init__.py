@@ -11,8 +11,8 @@ modes, kl = captured_modes(counts), kl_to_uniform(counts)
 by_level = 1e3 * pyramid_sliced_wasserstein(key, real_images, fake_images)
 diversity = ms_ssim(fakes, other_fakes, low=-1, high=1)   # of random pairs
 
-All of them are biased at finite N. Report N, the features, and the same metric for real against
-other real examples. FID and KID require the features of the original 2015 Inception network.
+Most are biased at finite N. Report N, the features, and the same metric for real against other real
+examples. FID and KID require the features of the original 2015 Inception network.
 """
 
 from jaxgen.metrics.frechet import (
