@@ -55,8 +55,8 @@ def soft_rank(x, *, temperature=1.0, axis=-1, where=None):
     argmin_v ||v - n x / (std(x) tau)||^2 over the convex hull of all permutations of (1, ..., n)
     (Blondel et al. 2020, arXiv 2002.08871, with epsilon = std(x) tau / n). A score more than
     std(x) tau / n away from its neighbours has its hard rank. Closer scores are pooled: their ranks
-    have the pool's mean rank and differ by n / (std(x) tau) times the difference of the scores. The
-    ranks are invariant to shifts and positive scalings of x, and sum to n (n + 1) / 2.
+    average to the mean rank of the pool and differ by n / (std(x) tau) times the difference of the
+    scores. The ranks are invariant to shifts and positive scalings of x, and sum to n (n + 1) / 2.
     temperature -> 0 gives the rank (the mean rank for ties), temperature -> infinity gives
     (n + 1) / 2 everywhere.
 
