@@ -155,7 +155,7 @@ def hidden_accumulation(
       ValueError: k is not an integer >= 1, or decay is not in [0, 1].
     """
     _check_k("hidden_accumulation", k)
-    require("hidden_accumulation", decay=decay, least=0, most=1)
+    require(decay=decay, least=0, most=1)
     optimizer = optax.with_extra_args_support(inner)
 
     def init(params):

@@ -42,9 +42,9 @@ def scale_by_adax(
     Raises:
       ValueError: a number out of range.
     """
-    require("scale_by_adax", least=0, most=1, b1=b1)
-    require("scale_by_adax", above=0, b2=b2)
-    require("scale_by_adax", least=0, eps=eps)
+    require(least=0, most=1, b1=b1)
+    require(above=0, b2=b2)
+    require(least=0, eps=eps)
 
     def init(params):
         def zeros():

@@ -40,8 +40,8 @@ def step_and_friction(learning_rate, momentum):
     Raises:
       ValueError: a number out of range.
     """
-    require("step_and_friction", above=0, learning_rate=learning_rate)
-    require("step_and_friction", above=-1, most=1, momentum=momentum)
+    require(above=0, learning_rate=learning_rate)
+    require(above=-1, most=1, momentum=momentum)
     step = (2 * learning_rate / (1 + momentum)) ** 0.5
     return step, 2 / step * (1 - momentum) / (1 + momentum)
 
@@ -61,8 +61,8 @@ def learning_rate_and_momentum(step, friction):
     Raises:
       ValueError: a number out of range.
     """
-    require("learning_rate_and_momentum", above=0, step=step)
-    require("learning_rate_and_momentum", least=0, friction=friction)
+    require(above=0, step=step)
+    require(least=0, friction=friction)
     half = friction * step / 2
     return step**2 / (1 + half), (1 - half) / (1 + half)
 
@@ -139,8 +139,8 @@ def adam_flow(
     Raises:
       ValueError: a number out of range.
     """
-    require("adam_flow", least=0, first_time=first_time, eps=eps)
-    require("adam_flow", above=0, second_time=second_time)
+    require(least=0, first_time=first_time, eps=eps)
+    require(above=0, second_time=second_time)
 
     def corrected(average, now, time, tau):
         started = time > 0
@@ -184,7 +184,7 @@ def modified_loss(loss: Callable, step: float) -> Callable:
     Raises:
       ValueError: step < 0.
     """
-    require("modified_loss", least=0, step=step)
+    require(least=0, step=step)
 
     def modified(theta):
         value, g = jax.value_and_grad(loss)(theta)

@@ -27,7 +27,7 @@ def clip_by_leaf_norm(max_norm) -> optax.GradientTransformation:
     Raises:
       ValueError: max_norm is not positive.
     """
-    require("clip_by_leaf_norm", max_norm=max_norm, above=0)
+    require(max_norm=max_norm, above=0)
 
     def clip(g):
         wide = at_least_f32(g)
@@ -56,7 +56,7 @@ def clip_by_leaf_l1_norm(max_norm) -> optax.GradientTransformation:
     Raises:
       ValueError: max_norm is not positive.
     """
-    require("clip_by_leaf_l1_norm", max_norm=max_norm, above=0)
+    require(max_norm=max_norm, above=0)
 
     def clip(g):
         wide = at_least_f32(g)

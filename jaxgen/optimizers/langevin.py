@@ -37,9 +37,9 @@ def sgld(
     Raises:
       ValueError: temperature <= 0, or a learning rate that is a number < 0.
     """
-    require("sgld", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     if not callable(learning_rate):
-        require("sgld", least=0, learning_rate=learning_rate)
+        require(least=0, learning_rate=learning_rate)
 
     def init(params):
         del params
@@ -90,7 +90,7 @@ def underdamped_langevin(
     Raises:
       ValueError: a number out of range.
     """
-    require("underdamped_langevin", above=0, step=step, friction=friction, temperature=temperature)
+    require(above=0, step=step, friction=friction, temperature=temperature)
     alpha, beta = learning_rate_and_momentum(step, friction)
     sigma = step * (2 * friction * temperature * step) ** 0.5 / (1 + friction * step / 2)
 

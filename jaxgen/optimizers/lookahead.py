@@ -38,7 +38,7 @@ def lookahead(
     """
     if not isinstance(period, int) or period < 1:
         raise ValueError(f"lookahead: period {period}; expected an integer >= 1")
-    require("lookahead", least=0, most=1, slow_step=slow_step)
+    require(least=0, most=1, slow_step=slow_step)
     inner = optax.with_extra_args_support(inner)
 
     def init(params):

@@ -63,8 +63,8 @@ def layer_wise_decay(
       tree -> multipliers: a float, or an array [L, 1, ..., 1] for a stacked leaf [L, ...]. Raises
       a ValueError as `by_path` does, and for a layer out of range or of another number than L.
     """
-    require("layer_wise_decay", decay=decay, above=0)
-    require("layer_wise_decay", n_layers=n_layers, least=0)
+    require(decay=decay, above=0)
+    require(n_layers=n_layers, least=0)
     _check_rules("layer_wise_decay", layers)
 
     def scale(name, leaf, layer):

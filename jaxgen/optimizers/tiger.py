@@ -37,7 +37,7 @@ def finite_ema(decay: float) -> optax.GradientTransformation:
     Raises:
       ValueError: decay out of range.
     """
-    require("finite_ema", least=0, most=1, decay=decay)
+    require(least=0, most=1, decay=decay)
 
     def init(params):
         return FiniteEmaState(jax.tree.map(lambda p: jnp.zeros_like(at_least_f32(p)), params))
@@ -73,7 +73,7 @@ def scale_by_row_rms(min_scale: float = 1e-3) -> optax.GradientTransformation:
 def _scale_by_rms(where: str, axis: int | None, min_scale: float) -> optax.GradientTransformation:
     # `optax.scale_by_param_block_rms` has the same value for axis None, but is differentiable at
     # 0, for which it takes the RMS twice, the second time of a copy of the parameters.
-    require(where, least=0, min_scale=min_scale)
+    require(least=0, min_scale=min_scale)
 
     def scale(u, p):
         square = jnp.mean(jnp.square(at_least_f32(p)), axis=axis, keepdims=True)
@@ -100,7 +100,7 @@ def shrink_where_nan(shrink: float = 0.99, center: float = 0.0) -> optax.Gradien
     Raises:
       ValueError: shrink out of range, or `update` is called without params.
     """
-    require("shrink_where_nan", least=0, most=1, shrink=shrink)
+    require(least=0, most=1, shrink=shrink)
 
     def update(updates, params):
         _need("shrink_where_nan", params)
@@ -176,7 +176,7 @@ def tiger(
     Raises:
       ValueError: a number out of range; `update` without params; an unknown label.
     """
-    require("tiger", least=0, weight_decay=weight_decay, min_scale=min_scale)
+    require(least=0, weight_decay=weight_decay, min_scale=min_scale)
     sign = optax.chain(finite_ema(decay), optax.scale_by_sign())
 
     def relative(scale):

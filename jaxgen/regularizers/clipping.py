@@ -22,7 +22,7 @@ def clip_weights(params, limit):
     Raises:
       ValueError: limit <= 0.
     """
-    require("clip_weights", above=0, limit=limit)
+    require(above=0, limit=limit)
 
     def box(w):
         w = jnp.asarray(w)

@@ -73,7 +73,7 @@ def gradient_power_penalty(critic, x, p=6.0):
     Raises:
       ValueError: as `one_centered_gradient_penalty`, or p < 2.
     """
-    require("gradient_power_penalty", least=2, p=p)
+    require(least=2, p=p)
     return _square("gradient_power_penalty", critic, x) ** (p / 2)
 
 

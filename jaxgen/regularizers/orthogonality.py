@@ -92,7 +92,7 @@ def mutual_coherence(w, temperature=0.1):
     Raises:
       ValueError: w is no matrix of two columns or more, or temperature <= 0.
     """
-    require("mutual_coherence", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     scores = pairwise_cosines(_matrix("mutual_coherence", w, columns=2)) / temperature
     return temperature * jax.nn.logsumexp(jnp.concatenate([scores, -scores]))
 

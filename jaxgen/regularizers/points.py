@@ -95,7 +95,7 @@ def dragan_points(key, real, width=1.0):
     Raises:
       ValueError: width < 0.
     """
-    require("dragan_points", least=0, width=width)
+    require(least=0, width=width)
     dtype = jnp.result_type(real)
     real = at_least_f32(real)
     noise = jax.random.uniform(key, real.shape, jnp.float32, -0.5, 0.5).astype(real.dtype)

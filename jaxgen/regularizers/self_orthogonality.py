@@ -40,7 +40,7 @@ def sign_correlations(y, temperature=0.1):
     Raises:
       ValueError: y is no matrix of two columns or more, or temperature <= 0.
     """
-    require("sign_correlations", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     if jnp.ndim(y) != 2 or jnp.shape(y)[0] < 1 or jnp.shape(y)[1] < 2:
         raise ValueError(f"sign_correlations: y {jnp.shape(y)}; expected [B, k] with k >= 2")
     y = at_least_f32(y)
@@ -87,7 +87,7 @@ def self_orthogonality(t, l1, l2):
     Raises:
       ValueError: t is no vector, or a weight is negative.
     """
-    require("self_orthogonality", least=0, l1=l1, l2=l2)
+    require(least=0, l1=l1, l2=l2)
     if jnp.ndim(t) != 1 or not jnp.size(t):
         raise ValueError(f"self_orthogonality: t {jnp.shape(t)}; expected a vector of pairs")
     t = at_least_f32(t)

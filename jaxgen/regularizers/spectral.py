@@ -57,7 +57,7 @@ def spectral_normalize(params, vectors, iterations: int = 1):
     Raises:
       ValueError: iterations < 1.
     """
-    require("spectral_normalize", least=1, iterations=iterations)
+    require(least=1, iterations=iterations)
 
     def normalize(w, u):
         if not u.size:

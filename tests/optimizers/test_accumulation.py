@@ -456,5 +456,5 @@ def test_k_that_is_no_positive_integer(name, k):
 
 @pytest.mark.parametrize("decay", [-0.1, 1.1])
 def test_decay_out_of_range(decay):
-    with pytest.raises(ValueError, match=f"hidden_accumulation: decay {decay}; expected"):
+    with pytest.raises(ValueError, match=f"^decay {decay}; expected"):
         hidden_accumulation(optax.sgd(0.1), 2, decay)

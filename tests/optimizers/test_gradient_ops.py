@@ -75,7 +75,7 @@ def test_norm_that_is_injected(clip):
 
 @pytest.mark.parametrize("clip", CLIPS)
 def test_norm_out_of_range(clip):
-    with pytest.raises(ValueError, match=f"{clip.__name__}: max_norm 0; expected a finite"):
+    with pytest.raises(ValueError, match=r"^max_norm 0; expected a finite"):
         clip(0)
 
 

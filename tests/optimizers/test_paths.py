@@ -109,9 +109,9 @@ def test_stacked_layers_of_another_number():
 
 
 def test_bad_decay_number_and_rule():
-    with pytest.raises(ValueError, match="layer_wise_decay: decay 0; expected a finite number > 0"):
+    with pytest.raises(ValueError, match=r"^decay 0; expected a finite number > 0"):
         layer_wise_decay({}, 0, 1)
-    with pytest.raises(ValueError, match="layer_wise_decay: n_layers -1"):
+    with pytest.raises(ValueError, match=r"^n_layers -1"):
         layer_wise_decay({}, 0.5, -1)
     with pytest.raises(ValueError, match="layer_wise_decay: unknown path rule 'x'"):
         layer_wise_decay({"x": 0}, 0.5, 1)(PARAMS)

@@ -114,9 +114,7 @@ BAD = {
     r"one_sided_gradient_penalty: x int32": lambda: r.one_sided_gradient_penalty(
         lambda x: x[:, 0], jnp.ones((2, 3), int)
     ),
-    "gradient_power_penalty: p 1.5;": lambda: r.gradient_power_penalty(
-        lambda x: x[:, 0], points(), 1.5
-    ),
+    "^p 1.5;": lambda: r.gradient_power_penalty(lambda x: x[:, 0], points(), 1.5),
     r"gradient_power_penalty: x float32 \(\);": lambda: r.gradient_power_penalty(
         lambda x: x, jnp.float32(1)
     ),
