@@ -24,6 +24,7 @@ from jaxgen.optimizers.dynamics import (
     sign_flow,
     step_and_friction,
 )
+from jaxgen.optimizers.ema import update_ema
 from jaxgen.optimizers.gradient_ops import clip_by_leaf_l1_norm, clip_by_leaf_norm, map_gradients
 from jaxgen.optimizers.integrators import (
     euler,
@@ -104,4 +105,5 @@ __all__ = [
     "tiger_labels",
     "trajectory",
     "underdamped_langevin",
+    "update_ema",
 ]

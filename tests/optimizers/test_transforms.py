@@ -47,6 +47,11 @@ def draw_rows(rng):
     return params, gradients
 
 
+def draw_pair(rng):
+    """Parameters and an average of them."""
+    return draw(rng)[0], draw(rng)[0]
+
+
 def draw_units(rng):
     """Unit vectors, and three gradients of them."""
     x = rng.standard_normal((3, 4))
@@ -170,6 +175,7 @@ CASES = {
         partial(run, optimizers.underdamped_langevin(0.3, 1.0, 0.5, key)),
         draw,
     ),
+    "update_ema": (partial(optimizers.update_ema, count=3), draw_pair),
 }
 
 
