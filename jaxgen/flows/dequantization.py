@@ -89,7 +89,7 @@ def logit(alpha: float = 0.05) -> Bijector:
 
     Dinh et al. 2017, section 4.1 (arXiv 1605.08803); the paper rescales by 1 - alpha, which leaves
     no margin at x = 1. The log-determinant includes both the logit and the rescaling, unlike in
-    some common code. It is computed in at least f32, because a bf16 pixel of 0.999 would round
+    some common code. Both are computed in at least f32, because a bf16 pixel of 0.999 would round
     to 1.
 
     Args:

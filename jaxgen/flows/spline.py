@@ -70,7 +70,7 @@ def rational_quadratic_spline(
         return x0, z0, width, height, at(slopes, 0), at(slopes, 1)
 
     def unit(t):
-        # t leaves [0, 1] only by rounding. The gradient of clip would be 1/2 at every knot.
+        # t leaves [0, 1] only by rounding. Clip it without clip's gradient, 1/2 at every knot.
         return t + jax.lax.stop_gradient(jnp.clip(t, 0, 1) - t)
 
     def log_slope(t, s, d0, d1):
