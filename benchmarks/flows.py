@@ -40,7 +40,7 @@ PyTorch     0.587    1.01        2.14     1.00
 All are within a few percent; the quartiles of the ratios lie 0.04 to 0.08 to either side. Of the
 speed of a large matrix product (122 and 142 GFLOP/s) ours reaches 55 to 57 %, PyTorch 54 to 60 %.
 Before, at commit 226cf57 on an Intel Xeon with AVX-512, PyTorch took 0.86 and 0.60 of our plain
-step. Changed since: the gradients of kernels (`models.pointwise`), and memory that was mapped anew
+step. Changed since: the gradients of kernels (`models.cpu`), and memory that was mapped anew
 at every step (`devices.keep_memory`). The following are of that commit and machine.
 
 Compiling K = 32 takes 1.16 (plain) and 0.83 (reversible) times as long as K = 4. Activations in
@@ -68,7 +68,6 @@ from experiments.lib.likelihood import adam, maximum_likelihood
 from experiments.lib.loop import ahead
 from experiments.lib.programs import compile_method
 from jaxgen import flows
-from jaxgen.models import ConvNet
 
 WIDTH, SHAPE = 256, (32, 16, 16, 12)
 MEMORY: dict[str, dict[str, bool]] = {
@@ -81,7 +80,7 @@ OPTIMIZER = optax.adam(1e-4)
 
 def glow_steps(depth: int, **memory: bool) -> flows.Bijector:
     """Glow at one resolution."""
-    network = partial(ConvNet, width=WIDTH)
+    network = partial(flows.ConvNet, width=WIDTH)
     step = flows.chain(
         flows.actnorm(), flows.invertible_1x1(), flows.coupling(network, flows.affine())
     )

@@ -174,7 +174,8 @@ def main(config: Config) -> dict:
     numbers = Arrays({"number": np.arange(config.batch_size, dtype=np.int32)})
     data = Images("mixture", numbers, numbers, (1, 1, 1), 1)
     total = config.steps * config.updates
-    network = MLP(1, hidden=(config.width, config.width), activation=nn.tanh)
+    hidden, zeros = (config.width, config.width), nn.initializers.zeros
+    network = MLP(1, hidden, activation=nn.tanh, last_init=zeros)
     optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, total), b1=0.5)
     exact = jax.device_get(jax.jit(lambda: {n: best_gaussian(r) for n, r in RECORDS.items()})())
 
