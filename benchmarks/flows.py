@@ -46,7 +46,6 @@ from experiments.lib.batches import batches
 from experiments.lib.loop import ahead
 from experiments.lib.programs import compile_method
 from jaxgen import flows
-from jaxgen.models import ConvNet
 
 WIDTH, SHAPE = 256, (32, 16, 16, 12)
 MEMORY: dict[str, dict[str, bool]] = {
@@ -59,7 +58,7 @@ OPTIMIZER = optax.adam(1e-4)
 
 def glow_steps(depth: int, **memory: bool) -> flows.Bijector:
     """Glow at one resolution."""
-    network = partial(ConvNet, width=WIDTH)
+    network = partial(flows.ConvNet, width=WIDTH)
     step = flows.chain(
         flows.actnorm(), flows.invertible_1x1(), flows.coupling(network, flows.affine())
     )

@@ -146,9 +146,8 @@ class Players(NamedTuple):
 def build(config: Config):
     """The game of every divergence, on examples that are drawn from the step's key."""
     total = config.steps * config.updates
-    network = MLP(
-        1, hidden=(config.width, config.width), activation=nn.tanh, last_init=nn.initializers.zeros
-    )
+    hidden, zeros = (config.width, config.width), nn.initializers.zeros
+    network = MLP(1, hidden, activation=nn.tanh, last_init=zeros)
     optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, total), b1=0.5)
 
     @functools.cache

@@ -146,7 +146,7 @@ def _matmul(a, b):
 
 
 def _apply(x, matrix):
-    """x[..., :] @ matrix with the leading axes flattened (see `models.pointwise`)."""
+    """x[..., :] @ matrix with the leading axes flattened (see `models.cpu.pointwise`)."""
     return _matmul(x.reshape(-1, x.shape[-1]), matrix.astype(x.dtype)).reshape(x.shape)
 
 
