@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxgen.arguments import at_least_f32, require
 
-_LEAST_DISTANCE = 1e-6
+_MIN_DISTANCE = 1e-6
 
 
 def relativistic_critic_loss(v_real, v_fake):
@@ -74,7 +74,7 @@ def qp_critic_loss(v_real, v_fake, distance, slope=10.0):
     distance = at_least_f32(distance)
     if distance.shape != delta.shape:
         raise ValueError(f"distance {distance.shape}; expected the scores' shape {delta.shape}")
-    return delta**2 / (2 * slope * jnp.maximum(distance, _LEAST_DISTANCE)) - delta
+    return delta**2 / (2 * slope * jnp.maximum(distance, _MIN_DISTANCE)) - delta
 
 
 def qp_generator_loss(v_real, v_fake):
