@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from experiments.lib import devices
+from experiments.lib import devices, interrupts
 from experiments.lib.config import RunConfig
 from experiments.lib.errors import UserError
 from experiments.lib.loop import train
@@ -28,6 +28,11 @@ def launch(build: Callable[[C], tuple[Any, Any]], config_type: type[C]) -> None:
       build: config -> (data set, `Method`).
       config_type: the dataclass of the config; its fields are the flags.
     """
+    with interrupts.as_program():
+        _run(build, config_type)
+
+
+def _run(build: Callable[[C], tuple[Any, Any]], config_type: type[C]) -> None:
     module = sys.modules[build.__module__]
     name = pathlib.Path(str(module.__file__)).stem
     try:

@@ -3,26 +3,24 @@
 import collections
 import contextlib
 import importlib.metadata
-import os
 import pathlib
 import platform
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from experiments.lib import devices, workdir
+from experiments.lib import devices, interrupts, workdir
 from experiments.lib.batches import batches, first_batch, test_batches
 from experiments.lib.checkpoints import Checkpoints
 from experiments.lib.config import RunConfig
 from experiments.lib.errors import DivergedError, UserError
-from experiments.lib.logs import Logs
+from experiments.lib.logs import Logs, notice
 from experiments.lib.method import Method
 from experiments.lib.pictures import save_png
 from experiments.lib.programs import (
@@ -56,7 +54,7 @@ def train(name: str, config: RunConfig, data, method: Method) -> dict:
     Raises:
       UserError: the folder, a flag or a checkpoint does not fit; nothing is overwritten.
       DivergedError: a training metric or the state is not finite.
-      SystemExit: code 0, after SIGTERM or Ctrl-C: the state is saved.
+      SystemExit: code 128 + signal, after SIGTERM or Ctrl-C: the state is saved.
     """
     folder = workdir.claim(name, config)
     finished = workdir.read_json(folder / "summary.json")
@@ -73,7 +71,10 @@ def train(name: str, config: RunConfig, data, method: Method) -> dict:
     first = first_batch(data.train, method.init_batch or per_step, config.seed, _processes())
     first = devices.global_batch(mesh, first)
     programs = compile_method(config, mesh, method, first)
-    with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
+    with (
+        contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints,
+        contextlib.closing(_stop_request()) as request,
+    ):
         start, state, before = _begin(config, programs, checkpoints, first)
         if jax.process_index() == 0 and start:  # with the steps that it now has
             workdir.write_json(folder / "config.json", workdir.settings(name, config))
@@ -94,18 +95,20 @@ def train(name: str, config: RunConfig, data, method: Method) -> dict:
         stream = ahead(devices.global_batch(mesh, batch) for batch in stream)
         with contextlib.closing(Logs(folder, start, config.steps)) as logs:
             try:
-                metrics = _steps(config, programs, stream, start, state, logs, test, save)
+                metrics = _steps(config, programs, stream, start, state, logs, request, test, save)
             except DivergedError as error:
                 kept = checkpoints.latest() or "no step yet"
                 raise DivergedError(f"{error}; the last good checkpoint: {kept}") from None
         checkpoints.wait()
     if metrics is None:
         _say(f"stopped; the same command continues this run in {folder}")
-        sys.exit(0)
+        sys.exit(request.exit_code())
     summary = _summary(name, config, metrics, time.monotonic() - began, logs.step_seconds())
     if jax.process_index() == 0:
         workdir.write_json(folder / "summary.json", summary)
     _report(folder, summary, "finished")
+    if request.number:  # during the last test: the run is whole, and what follows is not to begin
+        sys.exit(request.exit_code())
     return summary
 
 
@@ -122,28 +125,28 @@ def _begin(config, programs, checkpoints, batch):
     return restored
 
 
-def _steps(config, programs, stream, start, state, logs, test, save):
+def _steps(config, programs, stream, start, state, logs, request, test, save):
     """Trains; returns the last test metrics, or None where it was asked to stop."""
     under_way: collections.deque = collections.deque()
     tested = None
-    with _stop_requests() as stop_requested:
-        for done in range(start + 1, config.steps + 1):
-            state, metrics = programs.update(state, next(stream), np.uint32(done - 1))
-            under_way.append((done, metrics))
-            stopping = stop_requested(done) and done < config.steps
-            testing = _due(done, config.eval_every, config)
-            saving = _due(done, config.checkpoint_every, config)
-            # Only the metrics of older steps are fetched: the devices never wait for this loop.
-            _settle(under_way, config, logs, 0 if testing or saving or stopping else _IN_FLIGHT)
-            if stopping:  # first of all: there may be little time
-                save(state, done)
-            if testing:
-                tested = test(state, done)
-                logs.write("test", done, tested)
-            if stopping:
-                return None
-            if saving:  # after the test, so that a later restart need not do it again
-                save(state, done)
+    for done in range(start + 1, config.steps + 1):
+        state, metrics = programs.update(state, next(stream), np.uint32(done - 1))
+        request.listen()  # a signal before the first step finds nothing to save
+        under_way.append((done, metrics))
+        stopping = _is_asked(request, done)
+        testing = _due(done, config.eval_every, config)
+        saving = _due(done, config.checkpoint_every, config)
+        # Only the metrics of older steps are fetched: the devices never wait for this loop.
+        _settle(under_way, config, logs, 0 if testing or saving or stopping else _IN_FLIGHT)
+        if stopping:  # first of all: there may be little time
+            save(state, done)
+        if testing:
+            tested = test(state, done)
+            logs.write("test", done, tested)
+        if stopping and done < config.steps:
+            return None
+        if saving and not stopping:  # after the test: a later restart need not do it again
+            save(state, done)
     return test(state, config.steps) if tested is None else tested
 
 
@@ -216,28 +219,18 @@ def ahead(items: Iterable) -> Iterator:
     yield from queue
 
 
-@contextlib.contextmanager
-def _stop_requests() -> Iterator[Callable[[int], bool]]:
-    """Turns SIGTERM and Ctrl-C into a question: is the run to stop after this step."""
-    asked = threading.Event()
-    several = jax.process_count() > 1
-
-    def ask(signum, frame):
-        asked.set()
-        signal.signal(signal.SIGINT, previous[signal.SIGINT])  # a second Ctrl-C stops at once
-        if several:
-            os.kill(os.getpid(), signal.SIGTERM)
-
+def _stop_request() -> interrupts.StopRequest:
     # Among several processes JAX catches SIGTERM, and lets all stop after the same step.
-    caught = [signal.SIGINT] if several else [signal.SIGINT, signal.SIGTERM]
-    if threading.current_thread() is not threading.main_thread():
-        caught = []  # only the main thread may set handlers
-    previous = {number: signal.signal(number, ask) for number in caught}
-    try:
-        yield multihost_utils.reached_preemption_sync_point if several else lambda _: asked.is_set()
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    if jax.process_count() > 1:
+        return interrupts.StopRequest(notice, (signal.SIGINT,), pass_on=signal.SIGTERM)
+    return interrupts.StopRequest(notice)
+
+
+def _is_asked(request: interrupts.StopRequest, done: int) -> bool:
+    """Whether the run is to stop after this step."""
+    if jax.process_count() > 1:
+        return multihost_utils.reached_preemption_sync_point(done)
+    return request.number > 0
 
 
 def _summary(name: str, config: RunConfig, metrics: dict, seconds: float, pace) -> dict:
