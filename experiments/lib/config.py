@@ -35,12 +35,30 @@ CHANGEABLE = Changeable()
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class Checked:
+    """A dataclass whose fields carry rules: `Annotated[int, AtLeast(1), CHANGEABLE]`.
+
+    A subclass that overrides a default inherits the rules.
+
+    Raises:
+      UserError: a value is out of its range.
+    """
+
+    def __post_init__(self):
+        for name, rules in rules_of(type(self)).items():
+            value = getattr(self, name)
+            checks = [] if value is None else _checks(rules)
+            wrong = [expected for holds, expected in checks if not holds(value)]
+            if wrong:
+                kind = "a number" if isinstance(value, float) else "an integer"
+                raise UserError(f"{flag(name)} {value}: expected {kind} {' and '.join(wrong)}")
+
+
+@dataclass(frozen=True)
+class RunConfig(Checked):
     """The knobs of every run: where, how long, how often.
 
     An experiment derives its own frozen dataclass from it, adds its knobs and overrides defaults.
-    Rules on a knob are annotations, `Annotated[int, AtLeast(1), CHANGEABLE]`. A subclass that
-    overrides a default inherits the rules.
 
     Raises:
       UserError: a value is out of its range.
@@ -66,13 +84,7 @@ class RunConfig:
     """Steps between two checkpoints; 0: only at the end."""
 
     def __post_init__(self):
-        for name, rules in rules_of(type(self)).items():
-            value = getattr(self, name)
-            checks = [] if value is None else _checks(rules)
-            wrong = [expected for holds, expected in checks if not holds(value)]
-            if wrong:
-                kind = "a number" if isinstance(value, float) else "an integer"
-                raise UserError(f"{flag(name)} {value}: expected {kind} {' and '.join(wrong)}")
+        super().__post_init__()
         if self.seed + self.seeds > 2**32:
             raise UserError(f"--seed {self.seed}: expected seeds below {2**32}")
 
@@ -88,7 +100,7 @@ def _checks(rules) -> Iterator[tuple]:
                 yield lambda x, b=bound: -math.inf < x < b, f"below {bound}"
 
 
-def rules_of(config_type: type[RunConfig]) -> dict[str, list[Any]]:
+def rules_of(config_type: type[Checked]) -> dict[str, list[Any]]:
     """Field -> its rules; of two rules of one kind, the subclass's counts."""
     found: dict[str, dict[type, Any]] = {}
     for owner in reversed(config_type.__mro__):

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: answered at once, and reported by the exit code 128 + signal.
+"""SIGTERM, Ctrl-C and a closed pipe: answered at once, and reported by the code 128 + signal.
 
 Python runs a signal handler in the main thread, between two of its own instructions. While XLA
 compiles or computes that can take many seconds. A second thread therefore waits for the signals'
@@ -7,7 +7,9 @@ numbers, and answers the user. This module imports nothing slow: it is used whil
 
 import contextlib
 import os
+import select
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -60,6 +62,30 @@ def as_program() -> Iterator[None]:
         stop()
 
 
+@contextlib.contextmanager
+def without_reader() -> Iterator[None]:
+    """Inside, the program ends quietly when nobody reads its output any more, as in `| head`."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        unread = [number for number in (1, 2) if _is_unread(number)]
+        if not unread:  # another pipe, which is a fault
+            raise
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for number in unread:  # Python writes what is left in its buffers when it exits
+            os.dup2(nowhere, number)
+        sys.exit(128 + signal.SIGPIPE)
+
+
+def _is_unread(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 class StopRequest:
     """Whether someone asked the run to stop.
 
@@ -108,7 +134,10 @@ class StopRequest:
         self._heard.append(number)
         if len(self._heard) == 1:
             again = " again" if number == signal.SIGINT else ""
-            self._say(f"saving after this step or evaluation; press Ctrl-C{again} to stop at once")
+            with contextlib.suppress(OSError):  # nobody may be there to read it
+                self._say(
+                    f"saving after this step or evaluation; press Ctrl-C{again} to stop at once"
+                )
             if self._pass_on:
                 os.kill(os.getpid(), self._pass_on)
         elif number == signal.SIGINT and _Program.own:

@@ -20,7 +20,7 @@ from experiments.lib.batches import batches, first_batch, test_batches
 from experiments.lib.checkpoints import Checkpoints
 from experiments.lib.config import RunConfig
 from experiments.lib.errors import DivergedError, UserError
-from experiments.lib.logs import Logs, notice
+from experiments.lib.logs import Logs, announced, notice
 from experiments.lib.method import Method
 from experiments.lib.pictures import save_png
 from experiments.lib.programs import (
@@ -80,11 +80,14 @@ def train(name: str, config: RunConfig, data, method: Method) -> dict:
             workdir.write_json(folder / "config.json", workdir.settings(name, config))
         began = time.monotonic() - before
 
-        def test(state, done):
+        def test(state, done, logs):
             means = _test(config, mesh, programs, state, data.test) if method.evaluate else {}
             own = devices.local_copy(mesh, state) if method.pictures or method.judge else None
             if method.pictures and jax.process_index() == 0:
-                _draw(folder / "pictures", config, method.pictures, own, data.test, done)
+                for path in _draw(
+                    folder / "pictures", config, method.pictures, own, data.test, done
+                ):
+                    logs.picture(path, done)
             judged = _judge(config, method.judge, own) if method.judge else {}
             return _over_seeds({**(method.report(means) if method.report else means), **judged})
 
@@ -99,7 +102,8 @@ def train(name: str, config: RunConfig, data, method: Method) -> dict:
             except DivergedError as error:
                 kept = checkpoints.latest() or "no step yet"
                 raise DivergedError(f"{error}; the last good checkpoint: {kept}") from None
-        checkpoints.wait()
+        with announced("waiting until the checkpoint is on disk"):
+            checkpoints.wait()
     if metrics is None:
         _say(f"stopped; the same command continues this run in {folder}")
         sys.exit(request.exit_code())
@@ -116,7 +120,8 @@ def _begin(config, programs, checkpoints, batch):
     """(steps done, state, seconds trained) of the newest checkpoint, or of a new state."""
     restored = checkpoints.restore(programs.state)
     if restored is None:
-        return 0, programs.init(batch), 0.0
+        with announced("initialising the model"):
+            return 0, programs.init(batch), 0.0
     if restored[0] > config.steps:
         raise UserError(
             f"--steps {config.steps}: the run has done {restored[0]}; expected at least as many"
@@ -130,7 +135,9 @@ def _steps(config, programs, stream, start, state, logs, request, test, save):
     under_way: collections.deque = collections.deque()
     tested = None
     for done in range(start + 1, config.steps + 1):
-        state, metrics = programs.update(state, next(stream), np.uint32(done - 1))
+        first = done == start + 1
+        with announced("compiling the training step") if first else contextlib.nullcontext():
+            state, metrics = programs.update(state, next(stream), np.uint32(done - 1))
         request.listen()  # a signal before the first step finds nothing to save
         under_way.append((done, metrics))
         stopping = _is_asked(request, done)
@@ -141,13 +148,13 @@ def _steps(config, programs, stream, start, state, logs, request, test, save):
         if stopping:  # first of all: there may be little time
             save(state, done)
         if testing:
-            tested = test(state, done)
+            tested = test(state, done, logs)
             logs.write("test", done, tested)
         if stopping and done < config.steps:
             return None
         if saving and not stopping:  # after the test: a later restart need not do it again
             save(state, done)
-    return test(state, config.steps) if tested is None else tested
+    return test(state, config.steps, logs) if tested is None else tested
 
 
 def _due(done: int, every: int, config: RunConfig) -> bool:
@@ -173,12 +180,14 @@ def _test(config, mesh, programs: Programs, state, split) -> dict[str, np.ndarra
     stream = ahead(devices.global_batch(mesh, batch) for batch in stream)
     sums = ahead(programs.measure(state, batch, np.uint32(i)) for i, batch in enumerate(stream))
     totals: dict = collections.defaultdict(float)
-    for part in sums:
-        for name, pair in jax.device_get(part).items():
-            totals[name] = totals[name] + np.stack([np.float64(x) for x in pair])
+    with announced(f"testing on {len(split)} examples"):
+        for part in sums:
+            for name, pair in jax.device_get(part).items():
+                totals[name] = totals[name] + np.stack([np.float64(x) for x in pair])
     return {name: total / count for name, (total, count) in totals.items()}
 
 
+@announced("judging the model")
 def _judge(config: RunConfig, judge, state) -> dict[str, np.ndarray]:
     """Every process judges its own copy: what they find is the same."""
     found = [judge(of_seed(config, state, i), key) for i, key in enumerate(judge_keys(config))]
@@ -197,12 +206,16 @@ def _over_seeds(metrics: dict) -> dict[str, float]:
     return numbers
 
 
-def _draw(folder: pathlib.Path, config: RunConfig, pictures, state, split, done: int) -> None:
-    """Pictures of the first seed."""
+@announced("drawing pictures")
+def _draw(folder: pathlib.Path, config: RunConfig, pictures, state, split, done: int) -> list:
+    """Draws pictures of the first seed; returns the paths of their files."""
     batch = jax.tree.map(jnp.asarray, split[np.arange(_PICTURED) % len(split)])
     state = of_seed(config, state, 0)
+    paths = []
     for stem, image in pictures(state, batch, picture_key(config)).items():
-        save_png(folder / f"{stem}-{done:07d}.png", image)
+        paths.append(folder / f"{stem}-{done:07d}.png")
+        save_png(paths[-1], image)
+    return paths
 
 
 def _processes() -> tuple[int, int]:

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from experiments.lib.method import Method
+from experiments.methods.samples import in_blocks
 from jaxgen import losses, regularizers
 from jaxgen.optimizers import update_ema
 
@@ -207,10 +207,10 @@ def sampler(game: Game, context: Callable | None = None) -> Callable:
         return generate(game, variables, z, context(len(z)) if context else None)
 
     def sample(variables, key, count: int, block: int = 1000):
-        block = min(block, count)
-        keys = jax.random.split(key, -(-count // block))
-        parts = [np.asarray(of_noise(variables, game.noise(k, block))) for k in keys]
-        return np.concatenate(parts)[:count]
+        def draw(key, count):
+            return of_noise(variables, game.noise(key, count))
+
+        return in_blocks(draw, key, count, block)
 
     return sample
 

@@ -1,5 +1,6 @@
 """What every flow experiment does: fit by maximum likelihood, judge in bits/dim, draw pictures."""
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from experiments.lib.method import Method
 from experiments.lib.pictures import grid
 from experiments.lib.sources.image_set import Images
 from experiments.lib.sources.images import ImageConfig
+from experiments.methods.samples import in_blocks
 from jaxgen import flows
 from jaxgen.optimizers import update_ema
 
@@ -152,10 +154,15 @@ def maximum_likelihood(
             "reconstruction_error": jnp.max(error, axis=(1, 2, 3)),
         }
 
-    def sample(state, key, count):
-        y = flows.sample(flow, state.ema, key, (count, *data.shape))
+    @functools.partial(jax.jit, static_argnums=2)
+    def block(params, key, count):
+        y = flows.sample(flow, params, key, (count, *data.shape))
         return flows.quantize(y, data.levels).astype(jnp.uint8)
 
+    def sample(state, key, count):
+        return in_blocks(functools.partial(block, state.ema), key, count)
+
+    @jax.jit
     def log_prob(state, x, key):
         y, logdet = uniform(key, x)
         return flows.log_prob(flow, state.ema, y) + logdet
