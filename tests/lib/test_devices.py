@@ -108,9 +108,9 @@ def _start_two(start, cluster, *flags):
     return [start(*flags, **_FOUR, **cluster(port, index)) for index in range(2)]
 
 
-def _finish(programs):
+def _finish(programs, codes=(0, 0)):
     said = [program.communicate() for program in programs]
-    assert [program.returncode for program in programs] == [0, 0], said
+    assert tuple(program.returncode for program in programs) == codes, said
     return said
 
 
@@ -126,15 +126,18 @@ def test_two_processes_compute_what_one_does(whole, start, outcome, tmp_path, cl
         np.testing.assert_allclose(list(line.values()), list(other.values()), rtol=1e-5)
 
 
-def test_two_processes_stop_after_the_same_step(start, outcome, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "codes"), [(signal.SIGTERM, (143, 143)), (signal.SIGINT, (143, 130))]
+)
+def test_two_processes_stop_after_the_same_step(start, outcome, tmp_path, number, codes):
     folder = tmp_path / "run"
     flags = ("--workdir", folder, "--steps", 1500, "--eval-every", 0, "--checkpoint-every", 0)
     programs = _start_two(start, _by_hand, *flags)
     while not (folder / "metrics.jsonl").exists() or not (folder / "metrics.jsonl").read_text():
         assert all(program.poll() is None for program in programs)
         time.sleep(0.01)
-    programs[1].send_signal(signal.SIGTERM)  # one is told, both stop
-    assert "stopped; the same command continues" in _finish(programs)[0][0]
+    programs[1].send_signal(number)  # one is told, both stop
+    assert "stopped; the same command continues" in _finish(programs, codes)[0][0]
     (checkpoint,) = (folder / "checkpoints").iterdir()
     assert 0 < int(checkpoint.name) < 1500
     short = ("--steps", int(checkpoint.name) + 30)
