@@ -62,9 +62,11 @@ def _load(name: str, path: pathlib.Path, shape: tuple[int, ...] = ()) -> Images:
             raise UserError(f"{path}: {first} has {count} images; expected two or more")
         test = drawn_for_test([str(place) for place in range(count)])
         parts = [{key: column[s] for key, column in columns.items()} for s in (~test, test)]
-    classes = 0
-    if all("label" in part for part in parts):
-        classes = 1 + max(int(part["label"].max()) for part in parts)
+    labels = [part["label"] for part in parts if "label" in part]
+    if len(labels) == 1:
+        has, lacks = ("train", "test") if "label" in parts[0] else ("test", "train")
+        raise UserError(f"{path}: has y_{has} and no y_{lacks}; expected both or neither")
+    classes = 1 + max(int(part.max()) for part in labels) if labels else 0
     return Images(name, *map(Arrays, parts), shape, levels=256, classes=classes)
 
 
