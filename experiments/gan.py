@@ -49,7 +49,7 @@ class Config(GanConfig):
 SMOKE = Config(
     steps=4, batch_size=16, width=4, noise=4, critic_updates=2, eval_every=2, log_every=1
 )
-CLASSES = 10
+_SIDE = 10  # images in a row and in a column of a sheet
 
 
 def build(config: Config):
@@ -61,11 +61,11 @@ def build(config: Config):
     game = config.game(data.shape)
 
     def turn(batch) -> Turn:
-        classes = jax.nn.one_hot(batch["label"], CLASSES) if config.conditional else None
+        classes = jax.nn.one_hot(batch["label"], data.classes) if config.conditional else None
         images = features.signed_pixels(batch["image"], data.levels)
         return jax.tree.map(lambda x: deal(x, config.critic_updates + 1), Turn(images, classes))
 
-    fakes = sampler(game, every_class if config.conditional else None)
+    fakes = sampler(game, every_class(data.classes) if config.conditional else None)
 
     def sample(players, key, count):
         return features.integer_pixels(fakes(players.ema, key, count), data.levels)
@@ -80,15 +80,16 @@ def build(config: Config):
     )
 
 
-def every_class(count: int):
-    """One-hot classes 0, 1, ..., 9, 0, 1, ...: [count, 10]."""
-    return jax.nn.one_hot(jnp.arange(count) % CLASSES, CLASSES)
+def every_class(classes: int) -> Callable:
+    """count -> one-hot classes 0, 1, ..., classes - 1, 0, 1, ...: [count, classes]."""
+    return lambda count: jax.nn.one_hot(jnp.arange(count) % classes, classes)
 
 
 def judgement(config: Config, data: Images, fakes: Callable):
     """The judge of the running average, and of the generator as it is: as many samples as reals."""
     count = len(data.test)
-    if not data.labelled:
+    if not judge.by_features(data):
+        judge.check_pixels(data)
 
         @functools.cache
         def pixels():
@@ -125,29 +126,31 @@ def judgement(config: Config, data: Images, fakes: Callable):
 
 def pictures(config: Config, game: Game, data: Images):
     """Samples of one noise, interpolations between noises, and the critic's scores."""
+    classes = max(1, data.classes)  # without labels the players are told none
+    classes_of = every_class(classes)
 
     @jax.jit
     def draws(players, z):
-        return generate(game, players.ema, z, every_class(len(z)) if config.conditional else None)
+        return generate(game, players.ema, z, classes_of(len(z)) if config.conditional else None)
 
     @jax.jit
-    def score(players, x, classes):
-        return scores(game, players, x, classes if config.conditional else None)
+    def score(players, x, told):
+        return scores(game, players, x, told if config.conditional else None)
 
     def draw(players, batch, key):
-        # Class i of ten in column i, where there are classes.
-        noise = game.noise(key, 2 * CLASSES**2).reshape(2, CLASSES**2, -1)
+        # Of a conditional game the classes follow each other: if there are ten, one in each column.
+        noise = game.noise(key, 2 * _SIDE**2).reshape(2, _SIDE**2, -1)
         images = draws(players, noise[0])
         real = features.signed_pixels(batch["image"], data.levels)
-        real_classes = jax.nn.one_hot(batch.get("label", jnp.zeros(len(real))), CLASSES)
+        real_classes = jax.nn.one_hot(batch.get("label", jnp.zeros(len(real))), classes)
 
-        def judged(x, classes):
+        def judged(x, told):
             whole = len(x) // config.pack * config.pack
-            return score(players, x[:whole], classes[:whole])
+            return score(players, x[:whole], told[:whole])
 
         by_kind = {
             "test images": judged(real, real_classes),
-            "samples": judged(images, every_class(len(images))),
+            "samples": judged(images, classes_of(len(images))),
         }
         return {
             "samples": _sheet(images),
@@ -167,13 +170,13 @@ def _histograms(sheet, by_kind) -> None:
 
 
 def _sheet(images):
-    return grid((jax.device_get(images) + 1) / 2, columns=CLASSES)
+    return grid((jax.device_get(images) + 1) / 2, columns=_SIDE)
 
 
 def _paths(starts, ends):
     """From one noise to another, a column each."""
-    share = jnp.repeat(jnp.linspace(0, 1, CLASSES), CLASSES)[:, None]
-    start, end = (jnp.tile(z[:CLASSES], (CLASSES, 1)) for z in (starts, ends))
+    share = jnp.repeat(jnp.linspace(0, 1, _SIDE), _SIDE)[:, None]
+    start, end = (jnp.tile(z[:_SIDE], (_SIDE, 1)) for z in (starts, ends))
     return slerp(start, end, share)
 
 

@@ -108,7 +108,7 @@ class State(NamedTuple):
 
 def regularized(config: Config, data: Images, penalty: Callable) -> Method:
     """A classifier with a penalty on its hidden layers."""
-    network = mlp(config.width, config.layers)
+    network = mlp(data.classes, config.width, config.layers)
     optimizer = optax.adam(config.learning_rate)
     plain = classifier(network, optimizer, data)
 

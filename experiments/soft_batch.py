@@ -72,7 +72,7 @@ def build(config: Config):
     data = config.images()
     # GELU: at the kink of a ReLU, sums that differ in their last bit have gradients that differ by
     # more, and runs that must agree would part after some hundred steps.
-    network, k = mlp(config.width, config.layers, nn.gelu), config.micro_batches
+    network, k = mlp(data.classes, config.width, config.layers, nn.gelu), config.micro_batches
     descent = optax.scale_by_learning_rate(config.momentum_rate)
     momentum = optax.chain(optax.ema(config.momentum, debias=False), descent)
     adam = optax.adam(config.learning_rate)

@@ -47,8 +47,11 @@ CHANNELS, CLASSES = 3, 10
 def build(config: Config):
     """Grey images of ten classes, and the game that generates stacks of three."""
     data = config.images()
-    if data.shape[2] != 1 or not data.labelled:
-        raise UserError(f"--data {data.name}: expected grey images with labels, such as mnist")
+    if data.shape[2] != 1 or data.classes != CLASSES:
+        raise UserError(
+            f"--data {data.name}: has {data.shape[2]} channels and {data.classes or 'no'} classes;"
+            f" expected grey images of {CLASSES} classes, such as mnist"
+        )
     game = config.game((*data.shape[:2], CHANNELS))
     updates = config.critic_updates + 1
 

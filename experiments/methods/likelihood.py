@@ -54,7 +54,7 @@ class ImageFlowConfig(FlowConfig):
         if any(side % 2**self.levels for side in data.shape[:2]):
             raise UserError(
                 f"--levels {self.levels}: {data.name} has images {data.shape}; expected sides"
-                f" divisible by {2**self.levels}"
+                f" divisible by {2**self.levels}; --size N crops and resizes to N x N"
             )
         return data
 
