@@ -217,13 +217,22 @@ def pictures(network: nn.Module, data: Images):
                         for new, old in zip(kernels(way.params), start, strict=True)
                     ]
                     left.plot(range(len(start)), moved, marker="o", label=name)
-            left.set(xlabel="layer", ylabel="distance from the start, in norms of the kernel")
+            left.set(
+                title="how far fine-tuning moved each layer",
+                xlabel="layer; the last is the head",
+                ylabel="|new kernel - old| / |old|",
+            )
             left.set_xticks(range(len(start)))
-            left.legend()
+            sheet.legend(loc="outside lower left", ncols=5)
             test = data.test[np.arange(len(data.test))]
             accuracy = [np.mean(measure(w, test, key)["accuracy"]) for w in state.ways.values()]
             right.barh(list(state.ways), accuracy)
-            right.set(xlim=(0, 1), xlabel="accuracy after the change")
+            right.bar_label(right.containers[0], fmt="%.3f", padding=2)
+            right.set(
+                title="accuracy on the changed images",
+                xlim=(0, 1.1),
+                xlabel="share of the test split that is right",
+            )
 
         return {"movement_and_accuracy": figure(panels, width=12)}
 

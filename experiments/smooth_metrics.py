@@ -166,10 +166,14 @@ def pictures(answers: Callable, data: Images):
                 f1 = [(2 * (c * labels).sum(0) / (c.sum(0) + labels.sum(0))).mean() for c in called]
                 axes.plot(thresholds, f1, label=name)
             axes.axvline(0.5, color="grey", linewidth=0.5)
-            axes.set(xlabel="threshold on the probability", ylabel="macro F1 on the test split")
-            axes.legend()
+            axes.set(
+                title="F1 of each trained classifier by threshold; the grey line is at 0.5",
+                xlabel="threshold on the probability",
+                ylabel="macro F1 on the test split",
+            )
+            sheet.legend(loc="outside right upper", title="trained on")
 
-        return {"f1_by_threshold": figure(lines)}
+        return {"f1_by_threshold": figure(lines, width=10)}
 
     return draw
 
