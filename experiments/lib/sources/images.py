@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 
-from experiments.lib.config import CHANGEABLE, RunConfig
+from experiments.lib.config import CHANGEABLE, FOLDER, RunConfig
 from experiments.lib.dataset import Arrays
 from experiments.lib.errors import UserError
 from experiments.lib.sources.archive import load_npz
@@ -21,7 +21,7 @@ class ImageConfig(RunConfig):
         "digits"
     )
     """Data set: digits is embedded; the others are read from --data-dir."""
-    data_dir: Annotated[str, CHANGEABLE] = ""
+    data_dir: Annotated[str, CHANGEABLE, FOLDER] = ""
     """Folder of tensorflow-datasets; of cifar10, the .npz file or its folder."""
 
     def images(self) -> Images:
@@ -46,8 +46,6 @@ def load_images(name: str, data_dir: str = "") -> Images:
     """
     if name == "digits":
         return _digits()
-    if "://" in data_dir:
-        raise UserError(f"--data-dir {data_dir}: expected a folder; mount the bucket as one")
     if not data_dir:
         raise UserError(f"--data {name}: needs --data-dir, the place where it lies")
     if name == "cifar10":
