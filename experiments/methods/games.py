@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.lib.config import CHANGEABLE, AtLeast, Below
+from experiments.lib.config import CHANGEABLE, FOLDER, AtLeast, Below
 from experiments.lib.errors import UserError
 from experiments.lib.sources.images import ImageConfig
 from experiments.methods.adversarial import Game, Loss
@@ -188,7 +188,7 @@ class GanConfig(ImageConfig):
     """Steps between two judgements, with pictures; 0: only at the end."""
     checkpoint_every: int = 1000
     """Steps between two checkpoints; 0: only at the end."""
-    extractor_dir: Annotated[str, CHANGEABLE] = ""
+    extractor_dir: Annotated[str, CHANGEABLE, FOLDER] = ""
     """Folder of the classifier by which samples are judged; empty: extractors/ beside the run."""
 
     def __post_init__(self):

@@ -142,7 +142,7 @@ def test_two_processes_stop_after_the_same_step(start, outcome, tmp_path, number
     assert 0 < int(checkpoint.name) < 1500
     short = ("--steps", int(checkpoint.name) + 30)
     said = _finish(_start_two(start, _by_hand, *flags, *short))
-    assert f"continuing after step {checkpoint.name}" in said[0][0]
+    assert f"continuing after step {checkpoint.name}" in said[0][1]
     steps = [line["step"] for line in outcome(folder)[0] if "train/loss" in line]
     assert steps == list(range(1, int(checkpoint.name) + 31))
     assert json.loads((folder / "summary.json").read_text())["device"] == "8 x cpu"

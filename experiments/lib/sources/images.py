@@ -6,7 +6,7 @@ from typing import Annotated
 
 import numpy as np
 
-from experiments.lib.config import CHANGEABLE, AtLeast, RunConfig
+from experiments.lib.config import CHANGEABLE, FOLDER, AtLeast, RunConfig
 from experiments.lib.dataset import Arrays
 from experiments.lib.errors import UserError
 from experiments.lib.sources.archive import load_cifar10, load_npz
@@ -24,7 +24,7 @@ class ImageConfig(RunConfig):
     arrays in the file --data-dir), cifar10 (pixel-exact, from an .npz file), or the name of any
     image set that tensorflow-datasets has prepared below --data-dir: mnist, fashion_mnist,
     cifar10_jpeg, anime_faces, ..."""
-    data_dir: Annotated[str, CHANGEABLE] = ""
+    data_dir: Annotated[str, CHANGEABLE, FOLDER] = ""
     """Folder or file of the data set; of a prepared one, the folder that has NAME/VERSION in it."""
     size: Annotated[int, AtLeast(0)] = 0
     """Crop the images to a square around their centre and resize it to SIZE x SIZE pixels; 0: leave
@@ -62,9 +62,7 @@ def _open(name: str, data_dir: str, size: int) -> Images:
         raise UserError(
             f"--data {name}: needs --data-dir, the place where it lies; digits alone needs none"
         )
-    if "://" in data_dir:
-        raise UserError(f"--data-dir {data_dir}: expected a folder; mount the bucket as one")
-    place = pathlib.Path(data_dir).expanduser()
+    place = pathlib.Path(data_dir)
     if name == "folder":
         return load_folder(place, size)  # one decoded picture may be large: it resizes at once
     if name == "npz":
