@@ -4,13 +4,12 @@
     python -m experiments.rehearse gan --topology v5p:4x4x8 --width 64 --batch-size 4096
 
 Flags after the experiment's name are the experiment's own. Nothing runs: the training step and the
-evaluation are compiled ahead of time, by the compiler that a TPU machine has (libtpu; pip install
--e '.[tpu]'). Memory and exchanges are the compiler's; times are predictions from the published
-peaks of the chip, each for one of the three alone, and no measurements.
+evaluation are compiled ahead of time by libtpu, the compiler of a TPU machine (pip install -e
+'.[tpu]'). The memory is the compiler's plan; arithmetic, traffic and exchanges are counted from the
+compiled program; times are predictions from the published peaks of the chip, not measurements.
 """
 
 import argparse
-import collections
 import dataclasses
 import importlib
 import importlib.util
@@ -74,6 +73,10 @@ def rehearse(name: str, topology: str, flags: list[str]) -> None:
         test["valid"] = jax.ShapeDtypeStruct((config.batch_size,), bool)
         program, seconds = topologies.compiled(programs.measure, programs.state, test, number)
         report("evaluation", config.batch_size, program, seconds, chip)
+    print(
+        "\nPredicted times: at the published peaks of the chip, each for one of the three alone,"
+        "\nwithout latencies. Nothing was measured."
+    )
 
 
 def fitted(config, chips: int):
@@ -97,22 +100,21 @@ def report(what: str, size: int, program, seconds: float, chip, gradients: int =
     """Prints what a compiled program needs of each chip."""
     memory, counts = compiled.memory(program), compiled.count(program.as_text())
     print(f"\n{what}, {size} examples, compiled in {seconds:.1f} s; per chip:")
-    row("memory", f"{amount(memory.total)} of {amount(chip.memory)}")
-    row("", f"{amount(memory.arguments)} arguments, {amount(memory.outputs)} outputs (in place of")
-    row("", f"arguments: {amount(memory.in_place)}), {amount(memory.temporaries)} temporaries,")
-    row("", f"{amount(memory.code)} code")
-    row("arithmetic", f"{amount(counts.flops, 'FLOP')}")
-    row("memory traffic", amount(counts.traffic))
-    grouped = collections.defaultdict(lambda: [0, 0])
-    for one in counts.collectives:
-        grouped[one.kind][0] += one.times
-        grouped[one.kind][1] += one.times * one.bytes
-    for kind, (times, total) in sorted(grouped.items()):
-        row(kind, f"{times} x, {amount(total)} in all")
+    row("memory", f"{binary(memory.total)} of {binary(chip.memory)}")
+    row("", f"arguments {binary(memory.arguments)}, temporaries {binary(memory.temporaries)},")
+    row("", f"outputs {binary(memory.outputs)} ({binary(memory.in_place)} in place of arguments),")
+    row("", f"code {binary(memory.code)}")
+    row("arithmetic", f"{decimal(counts.flops)}FLOP")
+    row("memory traffic", f"{decimal(counts.traffic)}B")
+    for kind in compiled.COLLECTIVES:
+        found = [one for one in counts.collectives if one.kind == kind]
+        if found:
+            total = sum(one.times * one.bytes for one in found)
+            row(kind, f"{sum(one.times for one in found)} x, {decimal(total)}B in all")
     total = sum(one.times * one.bytes for one in counts.collectives)
     if gradients:
-        row("exchanged", f"{amount(total)}, {total / gradients:.2f} times the least: the gradient")
-        row("", f"of each trained parameter once, {amount(gradients)}")
+        row("exchanged", f"{decimal(total)}B; {decimal(gradients)}B is the gradient of every")
+        row("", f"parameter once, the least: {total / gradients:.2f} times that")
     if counts.unknown_loops:
         row("loops", f"{counts.unknown_loops} of unknown length, counted as one iteration")
     times = {
@@ -120,9 +122,7 @@ def report(what: str, size: int, program, seconds: float, chip, gradients: int =
         "memory": counts.traffic / chip.bandwidth,
         "links": sum(one.sent for one in counts.collectives) / chip.links,
     }
-    predicted = ", ".join(f"{name} {seconds * 1e6:.3g} us" for name, seconds in times.items())
-    row("predicted", f"{predicted} (at the published peaks,")
-    row("", "without latencies; not measured)")
+    row("predicted", ", ".join(f"{name} {time * 1e6:.3g} us" for name, time in times.items()))
 
 
 def row(name: str, text: str) -> None:
@@ -130,12 +130,20 @@ def row(name: str, text: str) -> None:
     print(f"  {name:<18}  {text}")
 
 
-def amount(value: float, unit: str = "B") -> str:
-    """A number with three digits and a decimal prefix."""
+def binary(size: float) -> str:
+    """Bytes with three digits: 1.5 MiB."""
     place = 0
-    while value >= 999.5 and place < 4:
-        value, place = value / 1000, place + 1
-    return f"{value:.3g} {['', 'k', 'M', 'G', 'T'][place]}{unit}"
+    while size >= 999.5 and place < 3:
+        size, place = size / 1024, place + 1
+    return f"{size:.3g} {('B', 'KiB', 'MiB', 'GiB')[place]}"
+
+
+def decimal(number: float) -> str:
+    """A number with three digits and the prefix of its unit: "1.5 M"."""
+    place = 0
+    while number >= 999.5 and place < 4:
+        number, place = number / 1000, place + 1
+    return f"{number:.3g} {('', 'k', 'M', 'G', 'T')[place]}"
 
 
 if __name__ == "__main__":
