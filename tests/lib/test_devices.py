@@ -85,6 +85,13 @@ def test_a_cluster_that_is_half_described(monkeypatch, environment, message):
         devices.start()
 
 
+def test_libtpu_on_a_machine_without_a_tpu_is_no_cluster(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "libtpu")
+    assert jax.devices()  # as in a session that has computed before, where JAX refuses to join
+    devices.start()
+    assert not jax.distributed.is_initialized()
+
+
 def _by_hand(port, index):
     return {
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
