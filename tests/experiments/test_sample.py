@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import gan_toy, glow, sample, soft_batch
+from experiments import gan_toy, nice, sample, soft_batch
 from experiments.lib.errors import UserError
 from experiments.lib.loop import train
 
@@ -18,15 +18,18 @@ def trained(module, folder):
 
 
 def test_images_in_a_file_and_on_sheets(tmp_path):
-    run, out = trained(glow, tmp_path / "run"), tmp_path / "new" / "drawn.npz"
+    run, out = trained(nice, tmp_path / "run"), tmp_path / "new" / "drawn.npz"
     sample.main(sample.Config(run, count=120, out=out, sheets=2))
     with np.load(out) as file:
         (images,) = (file[name] for name in file.files)
     assert (images.shape, images.dtype) == ((120, 8, 8, 1), np.uint8)
     assert 0 < images.max() <= 16
-    sheets = [Image.open(out.with_name(f"drawn-{i}.png")) for i in (0, 1)]
-    assert [sheet.width for sheet in sheets] == [sheets[0].width] * 2
-    assert sheets[0].height == 5 * sheets[1].height  # ten rows and two
+    sizes = []
+    for i in (0, 1):
+        with Image.open(out.with_name(f"drawn-{i}.png")) as sheet:
+            sizes.append(sheet.size)
+    (width, ten_rows), (same_width, two_rows) = sizes
+    assert (same_width, two_rows) == (width, ten_rows / 5)
     again = out.with_name("again.npz")
     sample.main(sample.Config(run, count=120, out=again, sheets=0))
     assert np.array_equal(np.load(again)["samples"], images)
