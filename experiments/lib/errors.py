@@ -1,5 +1,8 @@
 """The faults that are shown to a user as one line, without a traceback."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """A fault the user can fix: a flag, a file, a folder. Exit code 2."""
@@ -7,3 +10,9 @@ class UserError(Exception):
 
 class DivergedError(UserError):
     """The training left the finite numbers; the last good checkpoint is kept. Exit code 2."""
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Ends a message with "; did you mean NEAREST?", or with nothing if no name is near."""
+    close = difflib.get_close_matches(name, list(names), n=1)
+    return f"; did you mean {close[0]}?" if close else ""

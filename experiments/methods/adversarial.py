@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 import jax
-import numpy as np
 
 from experiments.lib.method import Method
 from experiments.methods.players import Game, begin, generate, play
+from experiments.methods.samples import in_blocks
 
 
 def adversarial(game: Game, turn: Callable, **rest) -> Method:
@@ -41,7 +41,7 @@ def sampler(game: Game, context: Callable | None = None) -> Callable:
 
     Args:
       game: the rules.
-      context: N -> contexts [N, K] of the examples 0 ... N - 1; None: the game has none.
+      context: numbers [B] of the examples, 0, 1, ... -> contexts [B, K]; None: the game has none.
 
     Returns:
       (variables, key, count, block=1000) -> numpy array [count, ...]. All blocks have one size, at
@@ -49,17 +49,13 @@ def sampler(game: Game, context: Callable | None = None) -> Callable:
     """
 
     @jax.jit
-    def of_noise(variables, z, contexts):
-        return generate(game, variables, z, contexts)
+    def of_noise(variables, z, numbers):
+        return generate(game, variables, z, context(numbers) if context else None)
 
     def sample(variables, key, count: int, block: int = 1000):
-        block = min(block, count)
-        keys = jax.random.split(key, -(-count // block))
-        contexts = np.asarray(context(block * len(keys))) if context else None
-        parts = []
-        for i, block_key in enumerate(keys):
-            own = None if contexts is None else contexts[i * block : (i + 1) * block]
-            parts.append(np.asarray(of_noise(variables, game.noise(block_key, block), own)))
-        return np.concatenate(parts)[:count]
+        def draw(key, numbers):
+            return of_noise(variables, game.noise(key, len(numbers)), numbers)
+
+        return in_blocks(draw, key, count, block)
 
     return sample

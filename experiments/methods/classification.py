@@ -17,8 +17,6 @@ from experiments.lib.sources.image_set import Images
 from experiments.lib.sources.images import ImageConfig
 from jaxgen.models import MLP
 
-CLASSES = 10  # in every set with labels
-
 
 @dataclass(frozen=True)
 class ClassifierConfig(ImageConfig):
@@ -48,9 +46,9 @@ class State(NamedTuple):
     opt_state: Any
 
 
-def mlp(width: int, layers: int, activation: Callable = nn.relu) -> nn.Module:
-    """A perceptron on images [B, H, W, C] -> logits [B, 10]; with 0 layers it is linear."""
-    network = MLP(CLASSES, hidden=(width,) * layers, activation=activation)
+def mlp(classes: int, width: int, layers: int, activation: Callable = nn.relu) -> nn.Module:
+    """A perceptron on images [B, H, W, C] -> logits [B, classes]; with 0 layers it is linear."""
+    network = MLP(classes, hidden=(width,) * layers, activation=activation)
     return nn.Sequential([lambda x: x.reshape(len(x), -1), network])
 
 

@@ -15,6 +15,8 @@ import numpy as np
 
 from experiments.lib.artefacts import digest, kept
 from experiments.lib.batches import in_order
+from experiments.lib.errors import UserError
+from experiments.lib.logs import notice
 from experiments.lib.sources.image_set import Images
 from experiments.methods.features import FEATURES, Extractor, checked, signed_pixels
 from jaxgen.metrics import (
@@ -34,6 +36,27 @@ _SUBSETS = 10
 _PIXELS = 1000  # images whose pixels are compared ...
 _PATCHES = 16  # ... at so many places; to sort the 128 of the paper takes a CPU two minutes
 _SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights of MS-SSIM, from fine to coarse
+
+
+def by_features(data: Images) -> bool:
+    """Whether `judge` can be used: the set has labels, and either split enough images."""
+    if data.labelled and min(len(data.train), len(data.test)) <= FEATURES:
+        notice(
+            f"--data {data.name}: {len(data.train)} training and {len(data.test)} test images;"
+            f" samples are judged by their pixels, a classifier's features need {FEATURES + 1}"
+        )
+        return False
+    return data.labelled
+
+
+def check_pixels(data: Images) -> None:
+    """Raises a UserError where `judge_pixels` cannot be used."""
+    if min(len(data.train), len(data.test)) < 2 or min(data.shape[:2]) < 8:
+        raise UserError(
+            f"--data {data.name}: {len(data.train)} training and {len(data.test)} test images of"
+            f" {data.shape[1]}x{data.shape[0]} pixels; to judge samples by pixels expected two or"
+            " more of each, of at least 8x8"
+        )
 
 
 class Reference(NamedTuple):

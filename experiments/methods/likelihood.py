@@ -1,5 +1,6 @@
 """Maximum likelihood for flows: the method, its flags, and its pictures."""
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from experiments.lib.method import Method
 from experiments.lib.pictures import beside, sheet
 from experiments.lib.sources.image_set import Images
 from experiments.lib.sources.images import ImageConfig
+from experiments.methods.samples import in_blocks
 from jaxgen import flows
 from jaxgen.optimizers import update_ema
 
@@ -53,7 +55,7 @@ class ImageFlowConfig(FlowConfig):
         if any(side % 2**self.levels for side in data.shape[:2]):
             raise UserError(
                 f"--levels {self.levels}: {data.name} has images {data.shape}; expected sides"
-                f" divisible by {2**self.levels}"
+                f" divisible by {2**self.levels}; --size N crops and resizes to N x N"
             )
         return data
 
@@ -153,10 +155,15 @@ def maximum_likelihood(
             "reconstruction_error": jnp.max(error, axis=(1, 2, 3)),
         }
 
-    def sample(state, key, count):
-        y = flows.sample(flow, state.ema, key, (count, *data.shape))
+    @functools.partial(jax.jit, static_argnums=2)
+    def block(params, key, count):
+        y = flows.sample(flow, params, key, (count, *data.shape))
         return flows.quantize(y, data.levels).astype(jnp.uint8)
 
+    def sample(state, key, count):
+        return in_blocks(lambda key, numbers: block(state.ema, key, len(numbers)), key, count)
+
+    @jax.jit
     def log_prob(state, x, key):
         y, logdet = uniform(key, x)
         return flows.log_prob(flow, state.ema, y) + logdet

@@ -22,7 +22,7 @@ def _images(labelled=True):
         columns: dict[str, Any] = {"image": image}
         return Arrays(columns | ({"label": image[:, 0, 0, 0].astype(np.int32)} if labelled else {}))
 
-    return Images("noise", split(300, 0), split(200, 1), (8, 8, 1), 10)
+    return Images("noise", split(300, 0), split(200, 1), (8, 8, 1), 10, 10 if labelled else 0)
 
 
 def _fakes(wrong=0):

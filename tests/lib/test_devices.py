@@ -85,6 +85,13 @@ def test_a_cluster_that_is_half_described(monkeypatch, environment, message):
         devices.start()
 
 
+def test_libtpu_on_a_machine_without_a_tpu_is_no_cluster(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "libtpu")
+    assert jax.devices()  # as in a session that has computed before, where JAX refuses to join
+    devices.start()
+    assert not jax.distributed.is_initialized()
+
+
 def _by_hand(port, index):
     return {
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
@@ -108,9 +115,9 @@ def _start_two(start, cluster, *flags):
     return [start(*flags, **_FOUR, **cluster(port, index)) for index in range(2)]
 
 
-def _finish(programs):
+def _finish(programs, codes=(0, 0)):
     said = [program.communicate() for program in programs]
-    assert [program.returncode for program in programs] == [0, 0], said
+    assert tuple(program.returncode for program in programs) == codes, said
     return said
 
 
@@ -126,20 +133,23 @@ def test_two_processes_compute_what_one_does(whole, start, outcome, tmp_path, cl
         np.testing.assert_allclose(list(line.values()), list(other.values()), rtol=1e-5)
 
 
-def test_two_processes_stop_after_the_same_step(start, outcome, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "codes"), [(signal.SIGTERM, (143, 143)), (signal.SIGINT, (143, 130))]
+)
+def test_two_processes_stop_after_the_same_step(start, outcome, tmp_path, number, codes):
     folder = tmp_path / "run"
     flags = ("--workdir", folder, "--steps", 1500, "--eval-every", 0, "--checkpoint-every", 0)
     programs = _start_two(start, _by_hand, *flags)
     while not (folder / "metrics.jsonl").exists() or not (folder / "metrics.jsonl").read_text():
         assert all(program.poll() is None for program in programs)
         time.sleep(0.01)
-    programs[1].send_signal(signal.SIGTERM)  # one is told, both stop
-    assert "stopped; the same command continues" in _finish(programs)[0][0]
+    programs[1].send_signal(number)  # one is told, both stop
+    assert "stopped; the same command continues" in _finish(programs, codes)[0][0]
     (checkpoint,) = (folder / "checkpoints").iterdir()
     assert 0 < int(checkpoint.name) < 1500
     short = ("--steps", int(checkpoint.name) + 30)
     said = _finish(_start_two(start, _by_hand, *flags, *short))
-    assert f"continuing after step {checkpoint.name}" in said[0][0]
+    assert f"continuing after step {checkpoint.name}" in said[0][1]
     steps = [line["step"] for line in outcome(folder)[0] if "train/loss" in line]
     assert steps == list(range(1, int(checkpoint.name) + 31))
     assert json.loads((folder / "summary.json").read_text())["device"] == "8 x cpu"

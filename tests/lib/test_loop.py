@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.lib import devices
+from experiments.lib import devices, loop
 from experiments.lib.config import RunConfig
 from experiments.lib.dataset import Arrays, Dataset
 from experiments.lib.errors import DivergedError, UserError
@@ -69,9 +69,13 @@ def test_stopped_and_continued_is_the_same_run(toy, whole, outcome, tmp_path, ca
     folder = tmp_path / "run"
     with pytest.raises(SystemExit) as stopped:
         toy.main(toy.Config(workdir=str(folder), stop_at=20))
-    assert stopped.value.code == 0
+    assert stopped.value.code == 128 + signal.SIGTERM
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
-    assert "the same command continues" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "the same command continues" in shown.out
+    assert (
+        shown.err.count("saving after this step or evaluation; press Ctrl-C to stop at once") == 1
+    )
     assert not (folder / "summary.json").exists()
     stopped_at = max(int(path.name) for path in (folder / "checkpoints").iterdir())
     assert 20 <= stopped_at <= 22
@@ -102,9 +106,30 @@ def test_control_c_stops_in_the_same_way(toy, tmp_path):
     with pytest.raises(SystemExit) as stopped:
         toy.main(toy.Config(workdir=str(folder), steps=5000, eval_every=0))
     thread.join()
-    assert stopped.value.code == 0
+    assert stopped.value.code == 128 + signal.SIGINT
     done = max(int(path.name) for path in (folder / "checkpoints").iterdir())
     assert _steps_logged(folder) == list(range(1, done + 1))
+
+
+def test_asked_during_the_last_test_it_finishes_and_what_follows_does_not_begin(toy, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(SystemExit) as stopped:
+        toy.main(toy.Config(workdir=str(folder), steps=20, stop_at=20))
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert json.loads((folder / "summary.json").read_text())["steps"] == 20
+
+
+def test_asked_at_the_last_step_it_saves_before_it_tests(toy, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    monkeypatch.setattr(loop, "_is_asked", lambda request, done: done == 20)
+
+    def killed(*arguments):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(loop, "_test", killed)
+    with pytest.raises(ZeroDivisionError):
+        toy.main(toy.Config(workdir=str(folder), steps=20, checkpoint_every=0))
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["20"]
 
 
 def test_more_steps_continue_a_finished_run(toy, whole, outcome, tmp_path, capsys):
@@ -117,7 +142,7 @@ def test_more_steps_continue_a_finished_run(toy, whole, outcome, tmp_path, capsy
     toy.main(toy.Config(workdir=str(folder)))
     assert outcome(folder)[1:] == outcome(whole)[1:]
     before = {path: path.read_bytes() for path in folder.rglob("*.json*")}
-    with pytest.raises(UserError, match="--steps 30: the run has done 60"):
+    with pytest.raises(UserError, match=r"--steps 30: the run in .*run has done 60; expected"):
         toy.main(toy.Config(workdir=str(folder), steps=30))
     assert {path: path.read_bytes() for path in folder.rglob("*.json*")} == before
 
@@ -146,9 +171,9 @@ def test_killed_at_random_is_the_same_run(toy, start, outcome, tmp_path):
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 299, "train/lo')  # a line that a kill cut
     program = start(*flags)
-    printed, errors = program.communicate()
+    _, errors = program.communicate()
     assert program.returncode == 0, errors
-    assert "continuing after step" in printed
+    assert "continuing after step" in errors
     assert outcome(folder) == outcome(tmp_path / "whole")
 
 

@@ -37,7 +37,7 @@ def test_samples_come_in_blocks():
 
 
 def test_sample_i_has_context_i_across_blocks():
-    draw = sampler(GAME, lambda count: jnp.eye(10)[jnp.arange(count) % 10])
+    draw = sampler(GAME, lambda numbers: jnp.eye(10)[numbers % 10])
     for block in (7, 25, 1000):
         made = draw({}, jax.random.key(0), 25, block=block)
         np.testing.assert_array_equal(made.argmax(axis=1), np.arange(25) % 10)

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from experiments.lib.dataset import Arrays
+from experiments.lib.errors import UserError
 from experiments.lib.sources.image_set import Images
 from experiments.methods import judge as module
 from experiments.methods.judge import (
     Reference,
     _fit,
     _halvings,
+    check_pixels,
     floor,
     floor_of_pixels,
     judge,
@@ -224,3 +226,11 @@ def test_pixels_that_cannot_be_judged():
     ):
         with pytest.raises(ValueError, match=message):
             judge_pixels(real, fakes, KEY)
+
+
+@pytest.mark.parametrize(("train", "test"), [(1, 9), (9, 1)])
+def test_too_few_images_to_judge_by_pixels(train, test):
+    check_pixels(_images(2, 2))
+    message = f"{train} training and {test} test images of 8x8 pixels; .* two or more of each"
+    with pytest.raises(UserError, match=message):
+        check_pixels(_images(train, test))
