@@ -23,7 +23,7 @@ from experiments.lib.errors import UserError
 from experiments.lib.launch import launch
 from experiments.lib.pictures import beside, figure, sheet
 from experiments.lib.sources.image_set import Images
-from experiments.methods import features, judge
+from experiments.methods import features, judge, pixel_judge
 from experiments.methods.adversarial import adversarial, deal, sampler
 from experiments.methods.games import GanConfig
 from experiments.methods.players import Game, Turn, generate, scores
@@ -90,17 +90,19 @@ def judgement(config: Config, data: Images, fakes: Callable):
     """
     folder = features.folder(config.extractor_dir, config.workdir)
     if not judge.by_features(data):
-        judge.check_pixels(data)
+        pixel_judge.check_pixels(data)
 
         @functools.cache
         def pixels():
-            return judge.spaced_pixels(data.test, data.levels), judge.floor_of_pixels(data, folder)
+            return pixel_judge.spaced_pixels(data.test, data.levels), pixel_judge.floor_of_pixels(
+                data, folder
+            )
 
         def by_pixels(players, key):
             real, floor = pixels()
             sample_key, key = jax.random.split(key)
             samples = fakes(players.ema, sample_key, len(real))
-            return judge.judge_pixels(real, samples, key) | {"swd_of_real": floor["swd"]}
+            return pixel_judge.judge_pixels(real, samples, key) | {"swd_of_real": floor["swd"]}
 
         return by_pixels
 

@@ -1,13 +1,13 @@
-"""Compares generated images with real ones, by features of a trained classifier or by pixels.
+"""Compares generated images with real ones by features of a trained classifier.
 
 The numbers are biased where the images are few, so each result has the number of images in it, and
-an experiment reports `floor` or `floor_of_pixels` beside it: the same numbers of real training
-images against real test images. None of them is FID or KID, whose features are those of an
+an experiment reports `floor` beside it: the same numbers of real training images against real test
+images. None of them is FID or KID, whose features are those of an
 Inception network.
 """
 
-import functools
 import pathlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -15,27 +15,21 @@ import numpy as np
 
 from experiments.lib.artefacts import digest, kept
 from experiments.lib.batches import in_order
-from experiments.lib.errors import UserError
 from experiments.lib.logs import notice
 from experiments.lib.sources.image_set import Images
-from experiments.methods.features import FEATURES, Extractor, checked, signed_pixels
+from experiments.methods.features import FEATURES, Extractor, signed_pixels
 from jaxgen.metrics import (
     GaussianFit,
     density_coverage,
     frechet_distance,
     kernel_distance,
-    ms_ssim,
     precision_recall,
-    pyramid_sliced_wasserstein,
 )
 
 _FORM = 2  # raise it where the code below changes what a kept floor holds
 _READ = 2048  # images that are read at once
 _NEIGHBOURS = 5000  # examples among which neighbours are sought
 _SUBSETS = 10
-_PIXELS = 1000  # images whose pixels are compared ...
-_PATCHES = 16  # ... at so many places; to sort the 128 of the paper takes a CPU two minutes
-_SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights of MS-SSIM, from fine to coarse
 
 
 def by_features(data: Images) -> bool:
@@ -47,16 +41,6 @@ def by_features(data: Images) -> bool:
         )
         return False
     return data.labelled
-
-
-def check_pixels(data: Images) -> None:
-    """Raises a UserError where `judge_pixels` cannot be used."""
-    if min(len(data.train), len(data.test)) < 2 or min(data.shape[:2]) < 8:
-        raise UserError(
-            f"--data {data.name}: {len(data.train)} training and {len(data.test)} test images of"
-            f" {data.shape[1]}x{data.shape[0]} pixels; to judge samples by pixels expected two or"
-            " more of each, of at least 8x8"
-        )
 
 
 class Reference(NamedTuple):
@@ -133,7 +117,7 @@ def judge(real: Reference, fakes, key) -> dict[str, float]:
     distance_of_fits = cfid(real, fakes)
     size = min(1000, min(len(real.features), len(fakes)) // _SUBSETS)
     distance = _kernel_distance(key, real.features, fakes, subsets=_SUBSETS, size=size)
-    near, inside = _neighbours(_spaced(real.features, _NEIGHBOURS), _spaced(fakes, _NEIGHBOURS))
+    near, inside = _neighbours(spaced(real.features, _NEIGHBOURS), spaced(fakes, _NEIGHBOURS))
     numbers = {
         "samples": len(fakes),
         "reals": len(real.features),
@@ -175,109 +159,22 @@ def floor(
     Raises:
       As `judge` and `reference`.
     """
-    images = data.train[_places(data.train, count or len(real.features))]["image"]
+    images = data.train[places(data.train, count or len(real.features))]["image"]
 
     def make():
         found = extractor.features(signed_pixels(images, data.levels))
         return judge(real, found, jax.random.key(0))
 
     prints = str(_FORM), extractor.digest, str(data.levels), digest(real.features), digest(images)
-    return _kept_numbers(pathlib.Path(folder) / f"floor-{data.name}-{digest(*prints)}.npz", make)
-
-
-def spaced_pixels(split, levels: int) -> np.ndarray:
-    """The images of a split that `judge_pixels` compares: at most 1,000, f32 in [-1, 1].
-
-    Args:
-      split: of `Images`.
-      levels: the pixels are 0 .. levels - 1.
-    """
-    return signed_pixels(split[_places(split, _PIXELS)]["image"], levels)
-
-
-def floor_of_pixels(data: Images, folder: str | pathlib.Path) -> dict[str, float]:
-    """`judge_pixels` of real training images against the test images, kept in a file.
-
-    A perfect generator would get about these numbers.
-
-    Args:
-      data: the images.
-      folder: where the numbers are kept.
-
-    Returns:
-      As `judge_pixels`.
-
-    Raises:
-      As `judge_pixels`; UserError: the folder cannot be written, or a process does not see it.
-    """
-    train, real = (spaced_pixels(split, data.levels) for split in (data.train, data.test))
-
-    def make():
-        return judge_pixels(real, train, jax.random.key(0))
-
-    prints = str(_FORM), digest(train), digest(real)
-    return _kept_numbers(pathlib.Path(folder) / f"pixels-{data.name}-{digest(*prints)}.npz", make)
-
-
-def judge_pixels(real, fakes, key) -> dict[str, float]:
-    """Distance and diversity without a classifier, for sets without labels.
-
-    Both are computed on min(N, M, 1000) images of each kind, evenly spaced.
-
-    Args:
-      real: [N, H, W, C] in [-1, 1], H and W >= 8.
-      fakes: [M, H, W, C] in [-1, 1].
-      key: a PRNG key, used once.
-
-    Returns:
-      samples: the number of images compared, of each kind; swd falls as it grows.
-      swd: 1,000 times the sliced Wasserstein distance of 7 x 7 patches, 16 per image and level,
-        mean over the levels of a Laplacian pyramid, >= 0. The pyramid halves an image while its
-        sides are even and keep 14 pixels or more. Published tables use 16,384 images and 128
-        patches.
-      ms_ssim: mean over random pairs of fakes; ms_ssim_real: of reals. Both are in [0, 1]; higher
-        is less diverse. An image is halved while its sides are even and keep 4 pixels or more, to
-        five scales at most, whose weights are divided by their sum.
-
-    Raises:
-      ValueError: two shapes, too small, outside [-1, 1], or fewer than 2.
-    """
-    shape = np.shape(real)[1:]
-    real, fakes = checked(real, shape), checked(fakes, shape)
-    count = min(len(real), len(fakes), _PIXELS) // 2 * 2
-    if count < 2:
-        raise ValueError(f"judge_pixels: {len(real)} real, {len(fakes)} fake; expected 2 or more")
-    real, fakes = _spaced(real, count), _spaced(fakes, count)
-    distance_key, pair_key = jax.random.split(key)
-    levels = _halvings(real.shape[1:3], 14)
-    distances = _sliced_wasserstein(distance_key, real, fakes, levels=levels, patches=_PATCHES)
-    return {
-        "samples": float(count),
-        "swd": 1e3 * float(np.mean(distances)),
-        "ms_ssim": _pair_similarity(fakes, pair_key),
-        "ms_ssim_real": _pair_similarity(real, pair_key),
-    }
+    return kept_numbers(pathlib.Path(folder) / f"floor-{data.name}-{digest(*prints)}.npz", make)
 
 
 _kernel_distance = jax.jit(kernel_distance, static_argnames=("subsets", "size"))
-_sliced_wasserstein = jax.jit(pyramid_sliced_wasserstein, static_argnames=("levels", "patches"))
 
 
 @jax.jit
 def _neighbours(real, fakes):
     return density_coverage(real, fakes), precision_recall(real, fakes)
-
-
-@functools.partial(jax.jit, static_argnames="weights")
-def _similarity(x, y, weights):
-    return ms_ssim(x, y, low=-1, high=1, weights=weights)
-
-
-def _pair_similarity(images, key) -> float:
-    order = np.asarray(jax.random.permutation(key, len(images))).reshape(2, -1)
-    weights = _SCALES[: _halvings(images.shape[1:3], 4)]
-    weights = tuple(weight / sum(weights) for weight in weights)
-    return float(np.mean(_similarity(images[order[0]], images[order[1]], weights)))
 
 
 def _fit(what: str, features) -> GaussianFit:
@@ -293,22 +190,16 @@ def _fit(what: str, features) -> GaussianFit:
     return GaussianFit(wide.mean(axis=0), np.cov(wide, rowvar=False))
 
 
-def _places(rows, count: int) -> np.ndarray:
+def places(rows, count: int) -> np.ndarray:
     """Indices of at most `count` rows, evenly spaced: a set may be sorted, or easy at its start."""
     return np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)
 
 
-def _spaced(array, count: int):
-    return array[_places(array, count)]
+def spaced(array, count: int):
+    """At most `count` rows of an array, evenly spaced."""
+    return array[places(array, count)]
 
 
-def _kept_numbers(path: pathlib.Path, make) -> dict[str, float]:
+def kept_numbers(path: pathlib.Path, make: Callable) -> dict[str, float]:
+    """The numbers {name: float} of a file; make() makes them, see `kept`."""
     return {name: float(value) for name, value in kept(path, make).items()}
-
-
-def _halvings(size: tuple[int, ...], least: int) -> int:
-    """Number of scales of an image that is halved while its sides are even and stay >= least."""
-    scales = 1
-    while all(n % 2 == 0 and n // 2 >= least for n in size):
-        size, scales = tuple(n // 2 for n in size), scales + 1
-    return scales

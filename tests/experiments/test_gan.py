@@ -10,7 +10,7 @@ import pytest
 from experiments import gan
 from experiments.lib.dataset import Arrays
 from experiments.lib.sources.image_set import Images
-from experiments.methods import features, judge
+from experiments.methods import features, pixel_judge
 
 
 def _images(labelled=True):
@@ -78,7 +78,7 @@ def test_images_without_labels_are_judged_by_pixels(tmp_path):
     config = dataclasses.replace(gan.SMOKE, workdir=str(tmp_path / "run"))
     data = _images(labelled=False)
     numbers = gan.judgement(config, data, _fakes())(_Players(), jax.random.key(0))
-    floor = judge.floor_of_pixels(data, tmp_path / "extractors")
+    floor = pixel_judge.floor_of_pixels(data, tmp_path / "extractors")
     assert numbers["samples"] == 200
     assert numbers["swd_of_real"] == floor["swd"] > 0
     assert numbers["swd"] == pytest.approx(numbers["swd_of_real"], rel=0.3)
