@@ -51,7 +51,7 @@ def _run(name, folder, tmp_path, **changes):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "changes"),
-    [("glow", {}), ("realnvp", {"size": 8}), ("nice", {"size": 5}), ("gan", {})],
+    [("glow", {}), ("realnvp", {"size": 8}), ("nice", {"size": 6}), ("gan", {})],
 )
 def test_photos_without_labels(photos, tmp_path, name, changes):
     _run(name, photos(*FORTY), tmp_path, **changes)
@@ -76,6 +76,7 @@ def test_photos_of_three_classes(photos, tmp_path, name, changes):
     ("name", "names", "form", "changes", "message"),
     [
         ("glow", FORTY, {"width": 18}, {}, "--levels 2: .* divisible by 4; --size N crops and res"),
+        ("nice", FORTY, {}, {"size": 5}, r"has images \(5, 5, 3\); expected an even number of val"),
         ("gan", FORTY, {"width": 49}, {}, "--network dcgan: the images have 49x12 pix"),
         ("gan", FORTY, {"width": 7, "height": 7}, {}, "the images have 7x7 pixels; .* --size 32"),
         ("gan", FORTY, {"width": 49}, {"network": "residual"}, "--network residual: the images"),
