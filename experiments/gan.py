@@ -150,7 +150,7 @@ def pictures(config: Config, game: Game, data: Images):
         noise = game.noise(key, 2 * _SIDE**2).reshape(2, _SIDE**2, -1)
         images = draws(players, noise[0])
         real = features.signed_pixels(batch["image"], data.levels)
-        real_classes = jax.nn.one_hot(batch.get("label", jnp.zeros(len(real))), classes)
+        real_classes = jax.nn.one_hot(batch.get("label", jnp.zeros(len(real), jnp.int32)), classes)
 
         def judged(x, told):
             whole = len(x) // config.pack * config.pack

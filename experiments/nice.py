@@ -8,12 +8,14 @@ Held-out bits/dim, lower is better; an independent histogram for each pixel reac
 `--width 1000 --layers 5` are the post's networks, `--blog-noise` is its noise. See RESULTS.md.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
 import jax
 
 from experiments.lib.config import AtLeast
+from experiments.lib.errors import UserError
 from experiments.lib.launch import launch
 from experiments.methods.likelihood import FlowConfig, adam, maximum_likelihood
 from jaxgen import flows
@@ -43,6 +45,11 @@ SMOKE = Config(steps=4, batch_size=16, init_batch=32, width=8, layers=1, eval_ev
 def build(config: Config):
     """Images, and NICE fitted to them."""
     data = config.images()
+    if math.prod(data.shape) % 2:
+        raise UserError(
+            f"--data {data.name}: has images {data.shape}; expected an even number of values, which"
+            " the couplings halve; --size N crops and resizes to N x N"
+        )
     nice = flows.nice((config.width,) * config.layers, config.couplings)
     flow = flows.chain(flows.flatten(data.shape), nice)
     fit = blog_likelihood if config.blog_noise else maximum_likelihood

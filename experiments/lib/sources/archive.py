@@ -3,6 +3,7 @@
 import pathlib
 import zipfile
 import zlib
+from typing import Any
 
 import numpy as np
 
@@ -67,14 +68,16 @@ def _load(name: str, path: pathlib.Path, shape: tuple[int, ...] = ()) -> Images:
         has, lacks = ("train", "test") if "label" in parts[0] else ("test", "train")
         raise UserError(f"{path}: has y_{has} and no y_{lacks}; expected both or neither")
     classes = 1 + max(int(part.max()) for part in labels) if labels else 0
-    return Images(name, *map(Arrays, parts), shape, levels=256, classes=classes)
+    train, test = map(Arrays, parts)
+    height, width, channels = shape
+    return Images(name, train, test, (height, width, channels), levels=256, classes=classes)
 
 
 _SPLIT = (("x_train", "y_train"), ("x_test", "y_test"))
 _WHOLE = (("x", "y"), ("images", "labels"))
 
 
-def _read(path: pathlib.Path) -> dict[str, np.ndarray | None]:
+def _read(path: pathlib.Path) -> dict[str, Any]:
     """Every array by name; None stands for those whose name means nothing here."""
     if not path.is_file():
         raise UserError(f"--data-dir {path}: no such file; expected an .npz file")

@@ -50,10 +50,11 @@ def remembered(images: Images) -> Images:
 
 
 def drawn_for_test(names: Sequence[str]) -> np.ndarray:
-    """Which examples to test on where the data does not say it: about one in ten, at least one.
+    """Draws a test split from data that has none: about one example in ten, and at least one.
 
-    The choice depends on an example's name alone, so an example stays in its split when others are
-    added. (Only where fewer than one of ten names would be drawn, the name that comes next is.)
+    An example is drawn if the hash of its name lies in the lowest tenth of all hashes, so it stays
+    in its split when other examples are added. If no hash does, the example with the lowest one is
+    drawn; if all do, the example with the highest one is left for training.
 
     Args:
       names: of the examples, all different, two or more.

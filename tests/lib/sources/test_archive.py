@@ -38,10 +38,7 @@ def test_npz(tmp_path):
         ({"x_train": np.zeros((5, 28, 28), np.uint8)}, r"x_train is uint8 \(5, 28, 28\); expected"),
         ({"x_test": np.zeros((0, 32, 32, 3), np.uint8)}, "x_test .* N >= 1"),
         ({"y_test": np.zeros(4, np.int64)}, r"y_test is int64 \(4,\); expected 3 integers"),
-        (
-            {"y_test": np.array([None] * 3)},
-            "y_test is an array of Python objects; expected numbers",
-        ),
+        ({"y_test": np.array([None] * 3)}, "y_test is an array of Python objects; exp"),
     ],
 )
 def test_npz_of_another_form(tmp_path, changed, message):
@@ -103,10 +100,7 @@ def test_a_test_split_is_drawn_where_there_is_none(tmp_path, image, label):
         ({}, "holds nothing; expected"),
         ({"x": np.zeros((1, 4, 4), np.uint8)}, "x has 1 images; expected two or more"),
         ({"x": np.zeros((9, 4, 4))}, r"x is float64 \(9, 4, 4\); expected uint8"),
-        (
-            {"x": np.zeros((9, 3, 4, 4), np.uint8)},
-            r"\(9, 3, 4, 4\); .*\[N, H, W, C\] with C = 1 or 3",
-        ),
+        ({"x": np.zeros((9, 3, 4, 4), np.uint8)}, r"\(9, 3, 4, 4\); .* C = 1 or 3"),
         ({"x": np.zeros(9, np.uint8)}, r"x is uint8 \(9,\); expected uint8 \[N, H, W\] or"),
         ({"x": np.zeros((9, 0, 4), np.uint8)}, r"x is uint8 \(9, 0, 4\); expected"),
         ({"x": np.array([None] * 9)}, "x is an array of Python objects; expected numbers"),

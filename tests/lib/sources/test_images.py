@@ -71,9 +71,8 @@ def test_the_size_is_a_flag_of_every_set():
     batch = digits.test[np.arange(360)]
     assert batch["image"].shape == (360, 12, 12, 1)
     assert batch["image"].max() == 16  # of 17 levels; the filter overshoots
-    np.testing.assert_array_equal(
-        batch["label"], load_images("digits").test[np.arange(360)]["label"]
-    )
+    plain = load_images("digits").test[np.arange(360)]
+    np.testing.assert_array_equal(batch["label"], plain["label"])
     assert digits.test[5]["image"].shape == (12, 12, 1)
     with pytest.raises(UserError, match="--size -1: expected an integer of at least 0"):
         ImageConfig(size=-1)
