@@ -8,7 +8,16 @@ from typing import Annotated
 import pytest
 
 from experiments.lib import launch
-from experiments.lib.config import CHANGEABLE, Above, AtLeast, Below, RunConfig, flag, overridden, rules_of
+from experiments.lib.config import (
+    CHANGEABLE,
+    Above,
+    AtLeast,
+    Below,
+    RunConfig,
+    flag,
+    overridden,
+    rules_of,
+)
 from experiments.lib.errors import UserError
 from experiments.lib.sources.images import ImageConfig
 
