@@ -107,8 +107,8 @@ def read_tests(folder: pathlib.Path) -> dict[int, dict[str, float]]:
             step = int(content.pop("step"))
             numbers = {name: math.nan if x is None else float(x) for name, x in content.items()}
             tests[step] = {name.removeprefix("test/"): x for name, x in numbers.items()}
-        except (ValueError, KeyError, TypeError, AttributeError):  # a kill may have cut the last line
-            continue
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue  # a kill may have cut the line
     return tests
 
 
@@ -234,7 +234,7 @@ def _check_same_run(folder: pathlib.Path, name: str, config: RunConfig) -> None:
     old = (answer or before)["config"]
     allowed = set() if answer else overridden(config)
     differing = [
-        f"{flag(knob)} {there} there and {here} here"
+        f"{flag(knob)} {_shown(there)} there and {_shown(here)} here"
         for knob, there, here in _differing(old, config)
         if knob not in allowed
     ]
@@ -267,3 +267,7 @@ def _differing(old: dict, config: RunConfig, but=frozenset()) -> list[tuple]:
         for knob in {**old, **new}
         if knob not in free and (knob not in old or knob not in new or old[knob] != new[knob])
     ]
+
+
+def _shown(value) -> str:
+    return '""' if value == "" else str(value)

@@ -397,7 +397,7 @@ def test_a_run_begins_with_the_state_of_another(toy, whole, outcome, tmp_path):
     lines, _, _ = outcome(tmp_path / "run")
     assert [line["step"] for line in lines if "train/loss" in line] == list(range(1, 21))
     assert lines[0]["train/loss"] < 0.8 * outcome(whole)[0][0]["train/loss"]
-    with pytest.raises(UserError, match=r"flags \(--from .* there and  here\)"):
+    with pytest.raises(UserError, match=r"flags \(--from .* there and " r" here\)"):
         toy.main(dataclasses.replace(config, init_from=""))
     assert toy.main(config)["from"]["step"] == 60
     other = dataclasses.replace(config, workdir=str(tmp_path / "other"), seeds=2)
