@@ -366,6 +366,13 @@ def test_a_summary_answers_to_its_own_flags_alone(toy, whole, tmp_path):
             toy.main(toy.Config(workdir=str(folder), **changed))
         assert _all(folder) == before
     assert toy.main(toy.Config(workdir=str(folder), log_every=7))["steps"] == 60
+    # Also where config.json has moved on: as if more steps with another flag had been killed.
+    shutil.copytree(whole / "checkpoints", folder / "checkpoints")
+    later = toy.Config(workdir=str(folder), steps=90, rate=0.2)
+    workdir.write_json(folder / "config.json", workdir.settings("toy", later))
+    with pytest.raises(UserError, match=r"--rate 0.1 there and 0.2 here"):
+        toy.main(dataclasses.replace(later, steps=60))
+    assert toy.main(dataclasses.replace(later, steps=60, rate=0.1))["config"]["rate"] == 0.1
 
 
 def test_a_flag_is_changed_on_purpose_and_it_is_noted(toy, whole, tmp_path, capsys):
@@ -397,7 +404,7 @@ def test_a_run_begins_with_the_state_of_another(toy, whole, outcome, tmp_path):
     lines, _, _ = outcome(tmp_path / "run")
     assert [line["step"] for line in lines if "train/loss" in line] == list(range(1, 21))
     assert lines[0]["train/loss"] < 0.8 * outcome(whole)[0][0]["train/loss"]
-    with pytest.raises(UserError, match=r"flags \(--from .* there and " r" here\)"):
+    with pytest.raises(UserError, match=r'flags \(--from .* there and "" here\)'):
         toy.main(dataclasses.replace(config, init_from=""))
     assert toy.main(config)["from"]["step"] == 60
     other = dataclasses.replace(config, workdir=str(tmp_path / "other"), seeds=2)
