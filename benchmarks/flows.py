@@ -25,28 +25,7 @@ pipeline  Steps per second of experiments/glow.py on its digits, fed by the loop
           by one batch that is already on the device; also with a network so small that the
           pipeline has to hurry.
 
-Results of `step`, commit 66ac039: two cores of an AMD EPYC, otherwise idle, Python 3.11, JAX
-0.10.2, PyTorch 2.13.0. Median seconds per step, and the median ratio to our plain step:
-
-            K = 8                K = 32
-            seconds  ratio       seconds  ratio
-plain       0.603    1.00        2.12     1.00
-remat       0.605    1.02        2.10     0.98
-reversible  0.593    0.98        2.15     1.01
-PyTorch     0.587    1.01        2.14     1.00
-  channels_last  0.584  0.98     2.01     0.94
-  torch.compile  0.587  0.96     2.11     0.97
-
-All are within a few percent; the quartiles of the ratios lie 0.04 to 0.08 to either side. Of the
-speed of a large matrix product (122 and 142 GFLOP/s) ours reaches 55 to 57 %, PyTorch 54 to 60 %.
-Before, at commit 226cf57 on an Intel Xeon with AVX-512, PyTorch took 0.86 and 0.60 of our plain
-step. Changed since: the gradients of kernels (`models.pointwise`), and memory that was mapped anew
-at every step (`devices.keep_memory`). The following are of that commit and machine.
-
-Compiling K = 32 takes 1.16 (plain) and 0.83 (reversible) times as long as K = 4. Activations in
-MiB at K = 8 and 64: plain 219 and 1541; reversible 47.35 and 47.35.
-The experiment's Glow does 85.7 steps/s on one batch and 84.2 with the pipeline; a network that
-takes 0.5 ms a step falls from 1921 to 1050 steps/s.
+Results: RESULTS.md.
 """
 
 import itertools
@@ -67,7 +46,6 @@ from experiments.lib.batches import batches
 from experiments.lib.loop import ahead
 from experiments.lib.programs import compile_method
 from jaxgen import flows
-from jaxgen.models import ConvNet
 
 WIDTH, SHAPE = 256, (32, 16, 16, 12)
 MEMORY: dict[str, dict[str, bool]] = {
@@ -80,7 +58,7 @@ OPTIMIZER = optax.adam(1e-4)
 
 def glow_steps(depth: int, **memory: bool) -> flows.Bijector:
     """Glow at one resolution."""
-    network = partial(ConvNet, width=WIDTH)
+    network = partial(flows.ConvNet, width=WIDTH)
     step = flows.chain(
         flows.actnorm(), flows.invertible_1x1(), flows.coupling(network, flows.affine())
     )

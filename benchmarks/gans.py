@@ -27,42 +27,7 @@ seeds     A turn of 8 models, as `--seeds 8` trains them: by vmap (on an acceler
           28x28x1, width 16. `ratio` is seconds over those of the separate turns, `temporary_mib`
           what XLA plans beside state and images.
 
-Results, commit d5f4f46: two cores of an AMD EPYC, otherwise idle, Python 3.11, JAX 0.10.2,
-PyTorch 2.13.0. Median seconds of a turn of ours, and PyTorch's over ours:
-
-                      32x32                    64x64
-                      gp      div     qp       gp      div     qp
-    ours, seconds     0.306   0.293   0.276    1.87    1.93    1.30
-    PyTorch           1.26    1.26    1.26     1.21    1.23    1.01
-      channels_last   1.19    1.26    1.14     1.20    1.16    0.95
-      torch.compile                   1.11                     0.97
-
-Of the speed of a large matrix product ours reaches 73 to 86 %, PyTorch 61 to 82 %. Both keep their
-freed memory (`devices.keep_memory`), which neither does by itself: without that ours took 1.1 times
-as long at 32x32 and 1.4 times at 64x64 (qp; outside this file, once), mapping its memory anew at
-every turn. PyTorch without it was not compared.
-
-One update of the critic at 32x32, over that of the Wasserstein critic alone:
-
-    none      1.00   of gp: 0.64
-    gp        1.58   of gp: 1.00
-    lp        1.58   of gp: 1.01
-    dragan    1.62   of gp: 1.03
-    div       1.52   of gp: 0.96
-    r1        1.44   of gp: 0.90
-    r1_r2     2.20   of gp: 1.42
-    spectral  1.01   of gp: 0.63
-    clip      1.01   of gp: 0.64
-    qp_l1     0.98   of gp: 0.61
-    qp_l2     1.03   of gp: 0.63
-
-A turn of the experiment, over that of the non-saturating game, 21 ms: 1.66 with R1 + R2, 1.29 with
-WGAN-GP, 1.28 with WGAN-div, 1.23 with DRAGAN, 0.93 to 1.12 of all losses without a penalty; the
-quartiles of these lie 0.1 to either side. All stand in experiments/gan.py.
-
-Eight seeds, over eight turns of one model, relativistic with R1 + R2 and WGAN-GP (commit 763642e
-with the column of memory): vmap 0.98 and 1.00 in 266 and 178 MiB, lax.map 0.98 and 0.91 in 49 and
-37 MiB; one model takes 35 and 22 MiB.
+Results: RESULTS.md.
 """
 
 import statistics

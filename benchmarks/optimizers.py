@@ -16,34 +16,13 @@ plan        Bytes per parameter that XLA plans for the step: arguments + outputs
             Parameters, gradients and state are in it, so 12 is the least of an optimizer with
             one buffer.
 
-Results, commit 425a90b: two cores of an Intel Xeon, nothing else running, Python 3.11, JAX 0.10.2,
-optax 0.2.8, PyTorch 2.13.0:
-
-                                  ratio (quartiles)   state  plan
-tiger       optax.lion            1                   4      16.0
-            tiger                 0.60 (0.59 - 0.61)  4      13.6
-            optax.lamb            1.66 (1.59 - 1.68)  8      24.0
-adax        optax.adam            1                   8      16.0
-            adax                  0.89 (0.83 - 0.92)  8      16.0
-            torch Adam (fused)    0.55 (0.53 - 0.57)
-lazy        optax.adam            1                   8      16.0
-            lazy_updates          1.03 (1.01 - 1.05)  8      16.4
-            lazy_rows             1.29 (1.25 - 1.34)  8      17.6
-lookahead   optax.lookahead       1                   12     25.6
-            lookahead             0.67 (0.66 - 0.74)  12     24.0
-sgld        optax.noisy_sgd       1                   0      19.2
-            sgld                  0.99 (0.95 - 1.02)  0      19.2
-accumulate  optax.MultiSteps      1                   12     32.0
-            accumulate            0.45 (0.45 - 0.47)  12     24.0
-hidden      optax.MultiSteps      1                   8      22.0
-            hidden_accumulation   0.54 (0.53 - 0.56)  4      16.0
-            torch SGD (fused)     0.20 (0.19 - 0.20)
-
 Lion reads its old average after it has written the new one, which takes a temporary copy; Tiger
 makes its step from the new one. The 1.6 bytes over 12 of Tiger are one embedding: XLA's CPU
-backend fuses the RMS of its rows with what is elementwise before it. optax has no lazy rows: Adam,
-which moves every row, is the nearest. `lazy_rows` selects between old and new moments, so both are
-alive for the table. PyTorch's fused loops are faster than any of these; why was not profiled.
+backend fuses the RMS of its rows with the elementwise operations before it. optax has no lazy rows;
+the nearest is Adam, which moves every row. `lazy_rows` selects between old and new moments, so both
+are alive for the table. PyTorch's fused loops are faster than all of these; this was not profiled.
+
+Results: RESULTS.md.
 """
 
 import statistics

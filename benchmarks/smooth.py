@@ -15,25 +15,7 @@ sort      `soft_sort` and `soft_rank` at temperature 1, against torchsort where 
           `jnp.sort`, which is also our first step. A test holds that the peers compute the same.
 compile   Seconds to compile each, persistent cache off.
 
-Results, commit 425a90b: two cores of an Intel Xeon, nothing else running, Python 3.11, JAX 0.10.2,
-PyTorch 2.13.0, torchsort 0.1.10. Median milliseconds; half a minute in all:
-
-                         32 x 128    32 x 1000    1 x 10,000    1 x 100,000
-  sigmoid_top_k          0.38        1.46         0.64          4.28
-  laplace_top_k          0.27        0.66         0.34          1.42
-  torch sigmoid_top_k    0.95        1.83         1.17          3.04
-  jax.lax.top_k          0.10        0.79         0.36          4.21
-  soft_sort              0.96        7.62         3.41          36.7
-  torchsort soft_sort    0.58        3.15         1.26          21.9
-  soft_rank              0.97        7.99         3.57          38.8
-  torchsort soft_rank    0.67        3.67         1.57          20.9
-  jnp.sort               0.54        5.41         2.20          25.9
-
-`laplace_top_k` is faster than PyTorch's bisection everywhere, `sigmoid_top_k` up to 10,000 scores
-(0.77 of the time of ours at 100,000). `soft_sort` and `soft_rank` take 1.4 to 2.7 times as long as
-torchsort. The hard `jnp.sort` with its gradient alone takes 0.55 to 0.71 of our time: XLA's sort on
-CPU compares two floats at a time through a compiled comparison. Compiling takes 0.4 s for a top-k,
-1 s (n = 128) to 2.4 s (100,000) for sort and rank.
+Results: RESULTS.md.
 """
 
 import statistics

@@ -1,36 +1,13 @@
-"""Dirac-GAN: two points and a linear critic tell which adversarial games come to rest.
+"""Dirac-GAN: two points and a linear critic show which adversarial games converge.
 
-Mescheder et al. 2018 (arXiv 1801.04406); GAN-QP: Su 2018 (arXiv 1811.07296).
+Mescheder et al. 2018 (arXiv 1801.04406); GAN-QP: Su 2018 (arXiv 1811.07296). The data are a point
+at 0, the generator a point theta, the critic T(x) = phi x; phi' and theta' are minus the gradients
+of their losses, integrated over the time 150 from 32 starting points.
 
-The data are one point at 0, the generator one point theta in the plane, the critic T(x) = phi x:
+    python -m experiments.dirac_gan                      1.000 of WGAN-GP, 0.5 min
 
-    phi' = -grad_phi (critic's loss + penalty),   theta' = -grad_theta (generator's loss),
-
-integrated over the time 150 from 32 starting points; the first is phi = (.1, .2), theta = (.2, .1),
-the others are normal with deviation .2. `low` and `high` are the least and the greatest |theta| in
-the last fifth of the time, means over the starting points: equal where the game has settled, 0
-where it has converged to the data.
-
-    python -m experiments.dirac_gan                              1.000 of WGAN-GP, 0.5 min
-
-Mean over the starting points, seed 0 (JAX 0.10.2, CPU):
-
-                          low    high
-    saturating            0.111  0.314   goes round for ever, and so do
-    hinge                 0.111  0.314
-    wgan                  0.111  0.314
-    non_saturating        0.151  0.220   slowly to a circle, and so does
-    relativistic          0.151  0.220
-    wgan_div              0.075  0.142   k = 2, p = 6: its force fades as |phi|^5
-    wgan_gp               0.997  1.003   to the circle of radius 1, whatever the start
-    gan_qp                0.178  0.178   to a circle of radius sqrt(theta x phi): it keeps that
-    gan_qp_decay          0.000  0.000   GAN-QP + .1 |phi|^2: its cure
-    least_squares         0.032  0.033   slowly to the data
-    wgan_r1, non_saturating_r1, relativistic_r1   0.000: gamma = 1, to the data
-
-A one-centred penalty holds the critic's slope at 1 where it should vanish, so WGAN-GP cannot come
-to rest here. GAN-QP's quadratic term acts on phi along theta only, so it has no grip on the angular
-momentum theta x phi; from the first starting point the radius is sqrt(.03) = .1732.
+`low` and `high` are the least and greatest |theta| in the last fifth of the time: equal if the game
+has settled, 0 if it has converged to the data.
 """
 
 from collections.abc import Callable
@@ -276,12 +253,17 @@ def _draw(sheet, paths, shown: int, config: Config) -> None:
         plane, line = axes[2 * row, column], axes[2 * row + 1, column]
         points = path[:shown]
         plane.set_axis_on()
-        plane.plot(*points.T, linewidth=0.6)
-        plane.plot(0, 0, "k+", *points[-1:].T, "C1o", markersize=5)
+        plane.plot(*points.T, linewidth=0.6, label="path of theta, the point that is generated")
+        plane.plot(0, 0, "k+", markersize=5, label="the data, at 0")
+        plane.plot(*points[-1:].T, "C1o", markersize=5, label="theta now")
         plane.set(aspect="equal", title=name)
+        plane.tick_params(labelsize=7)
         line.set_axis_on()
-        line.plot(config.step * np.arange(len(points)), np.linalg.norm(points, axis=1))
+        line.plot(config.step * np.arange(1, len(points) + 1), np.linalg.norm(points, axis=1))
         line.set(ylim=(0, None), xlabel="time", ylabel="|theta|")
+        line.tick_params(labelsize=7)
+    sheet.suptitle("The generator's point theta in the plane; below, its distance from the data")
+    sheet.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
 
 if __name__ == "__main__":

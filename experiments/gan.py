@@ -1,65 +1,13 @@
-"""GANs of images: any loss with any gradient penalty, DCGAN or residual networks, judged alike.
+"""GANs of images: any loss with any gradient penalty, DCGAN or residual networks.
 
-f-GAN: Nowozin et al. 2016 (arXiv 1606.00709); WGAN-GP: Gulrajani et al. 2017 (1704.00028);
-WGAN-div: Wu et al. 2018 (1712.01026); GAN-QP: Su 2018 (1811.07296); R3GAN's relativistic pairing
-with R1 + R2: Huang et al. 2025 (2501.05441); `--help` lists the others.
+f-GAN (arXiv 1606.00709), WGAN-GP (1704.00028), WGAN-div (1712.01026), GAN-QP (1811.07296),
+relativistic pairing with R1 + R2 (2501.05441), and others: see --loss and --penalty.
 
-    python -m experiments.gan                      cfid 2.35 (0.99 of real images), 1 min
-    python -m experiments.gan --loss qp_l2 --penalty none        GAN-QP, without any constraint
-    python -m experiments.gan --data mnist --data-dir DIR --width 16 --steps 800 --seeds 3 \
-        --eval-every 0 --loss LOSS --penalty PENALTY               a row of the table, 4 min
+    python -m experiments.gan                            cfid 2.35 (0.99 of real images), 1 min
+    python -m experiments.gan --loss qp_l2 --penalty none            GAN-QP, no constraint
 
-Samples of the running average of the generator, as many as test images, are compared with these by
-64 features of a small classifier that is trained once on the same data (99.1 % of MNIST's test
-images right, 90.6 % of Fashion-MNIST's): `cfid`, the Frechet distance, `kid`, the unbiased kernel
-distance, `density` and `coverage` (k = 5, among 5,000 of each). None is comparable with FID. A step
-is one update of the generator after `--critic-updates` of the critic; the log counts `d_steps`,
-`g_steps` and `images_seen`.
-
-Equal budget: 800 updates of either player, batches of 64, DCGAN of width 16, Adam 1e-3; 10,000
-samples after the last step. Time of a step over the non-saturating game's (21 ms):
-
-                                time   MNIST                         Fashion-MNIST
-    loss, penalty                      cfid         kid dens cover    cfid         kid dens cover
-    non_saturating              1.00  18.7 +-  1.9  .56  .35  .122    24.8 +-  0.6  .80  .25  .082
-    saturating                  1.00  21.7 +-  6.0  .69  .38  .116    23.2 +-  0.6  .76  .25  .096
-    least_squares               0.98  22.6 +-  1.8  .71  .38  .121    28.3 +-  0.2  .88  .30  .078
-    hinge, spectral norm        0.97  17.5 +-  1.6  .51  .35  .124    21.3 +-  0.5  .70  .22  .097
-    wasserstein, clip 0.1       1.04  39.4 +-  4.2 1.19  .42  .051    25.3 +-  1.3  .78  .19  .068
-    wasserstein, gp             1.29  16.6 +-  1.4  .51  .38  .146    20.5 +-  0.6  .69  .27  .106
-    wasserstein, div            1.28  15.7 +-  1.6  .49  .37  .150    19.6 +-  1.2  .66  .27  .115
-    non_saturating, dragan      1.23  18.0 +-  1.9  .54  .38  .131    22.3 +-  0.4  .73  .27  .092
-    qp_l1                       1.10  23.7 +-  2.5  .74  .37  .117    23.5 +-  0.9  .75  .27  .095
-    qp_l2                       1.06  21.7 +-  1.2  .67  .37  .125    23.1 +-  0.9  .74  .27  .092
-    relativistic, r1_r2         1.66  16.5 +-  1.4  .52  .40  .160    20.4 +-  0.5  .68  .33  .119
-    kl                          1.05  56.5 +- 22.3 1.47  .63  .042          not finite
-    kl_heuristic                1.04  30.5 +-  8.4 1.02  .47  .081    29.1 +-  7.3  .94  .24  .068
-    reverse_kl                  0.99  26.9 +-  1.4  .84  .40  .091    34.5 +- 11.1 1.10  .31  .053
-    reverse_kl_heuristic        1.04 127.1 +- 15.1 8.72  .41  .001    56.8 +- 13.3 1.68  .65  .020
-    jeffreys                    0.98  41.6 +- 19.5 1.04  .45  .060    62.9 +-  7.9 1.77  .42  .011
-    jeffreys_heuristic          1.03  60.0 +- 38.8 2.82  .55  .052    38.9 +- 11.7 1.25  .27  .044
-    chi_square_over_q           0.98  24.6 +-  4.7  .75  .40  .098    24.1 +-  1.1  .78  .27  .098
-    chi_square_over_q_heuristic 1.03  24.1 +-  2.8  .73  .35  .095    23.8 +-  0.8  .78  .23  .088
-    chi_square_over_p           0.93  93.2 +- 20.9 3.88  .76  .003    62.1 +-  1.8 1.67  .58  .009
-    chi_square_over_p_heuristic 0.97        not finite                      not finite
-    squared_hellinger           0.96  95.3 +- 10.5 4.53  .74  .007    44.0 +- 13.4 1.37  .40  .037
-    squared_hellinger_heuristic 0.96  96.9 +-  3.5 4.62  .68  .005    54.1 +- 12.0 1.65  .56  .021
-    total_variation             1.00  80.6 +- 44.4 4.14  .60  .042    24.3 +-  2.4  .79  .34  .108
-    real training images               .1          .00  .94  .948      .0          .00  .97  .966
-
-Mean and, of cfid, standard deviation over the seeds 0 to 2, JAX 0.10.2, commit c896530, 2 to 4
-minutes on one CPU core; time from `python -m benchmarks.gans games`, where differences below 0.1
-are noise. The step size and the weight of WGAN-GP's penalty (10, not 1) were chosen with seed 1000
-on training images held out for it; other weights are the usual ones of `--help`.
-
-So short a training tells how fast a game starts, not where it ends: every sample is far from real.
-Gradient penalties lead on both sets, WGAN-div, R1 + R2 and WGAN-GP within a deviation of each
-other; GAN-QP comes close to the non-saturating game at its price, without any constraint. Of the
-f-GANs jensen_shannon is the saturating game up to constants and jensen_shannon_heuristic the
-non-saturating one (both gave their numbers), the two losses of total variation are one, and the
-chi square over q holds up; those with an exponential of the score depend on the seed or lose their
-modes. Not finite: exp(-v) of chi_square_over_p_heuristic overflows once the critic is sure (step 22
-on both sets), and the state of KL's critic did so within the 800 steps.
+Samples of the generator's running average are compared with the test images by the features of a
+small classifier that is trained once (`cfid`; not comparable with FID). All losses: RESULTS.md.
 """
 
 import functools
@@ -73,7 +21,7 @@ import numpy as np
 from experiments.lib.dataset import held_out
 from experiments.lib.errors import UserError
 from experiments.lib.launch import launch
-from experiments.lib.pictures import figure, grid
+from experiments.lib.pictures import beside, figure, sheet
 from experiments.lib.sources.image_set import Images
 from experiments.methods import features, judge
 from experiments.methods.adversarial import (
@@ -101,7 +49,8 @@ class Config(GanConfig):
 SMOKE = Config(
     steps=4, batch_size=16, width=4, noise=4, critic_updates=2, eval_every=2, log_every=1
 )
-CLASSES = 10
+FLOORS = ("cfid", "kid", "density", "coverage", "precision", "recall")
+_SIDE = 10  # images in a row and in a column of a sheet
 
 
 def build(config: Config):
@@ -113,11 +62,12 @@ def build(config: Config):
     game = config.game(data.shape)
 
     def turn(batch) -> Turn:
-        classes = jax.nn.one_hot(batch["label"], CLASSES) if config.conditional else None
+        classes = jax.nn.one_hot(batch["label"], data.classes) if config.conditional else None
         images = features.signed_pixels(batch["image"], data.levels)
         return jax.tree.map(lambda x: deal(x, config.critic_updates + 1), Turn(images, classes))
 
-    fakes = sampler(game, every_class if config.conditional else None)
+    told = functools.partial(every_class, classes=data.classes) if config.conditional else None
+    fakes = sampler(game, told)
 
     def sample(players, key, count):
         return features.integer_pixels(fakes(players.ema, key, count), data.levels)
@@ -132,27 +82,36 @@ def build(config: Config):
     )
 
 
-def every_class(count: int):
-    """One-hot classes 0, 1, ..., 9, 0, 1, ...: [count, 10]."""
-    return jax.nn.one_hot(jnp.arange(count) % CLASSES, CLASSES)
+def every_class(numbers, classes: int):
+    """One-hot classes of the numbers 0, 1, ...; the classes take turns: [B] -> [B, classes]."""
+    return jax.nn.one_hot(numbers % classes, classes)
 
 
 def judgement(config: Config, data: Images, fakes: Callable):
-    """The judge of the running average, and of the generator as it is: as many samples as reals."""
-    count = len(data.test)
-    if not data.labelled:
+    """Judges the running average by as many samples as there are test images.
+
+    Each number stands beside that of real training images, NAME_of_real. cfid_of_last is that of
+    the generator as it is, not averaged. class_accuracy, of a conditional game, is how often the
+    classifier sees the class that was asked for, over samples that are equally many of each class;
+    its ceiling is about classifier_accuracy.
+    """
+    folder = features.folder(config.extractor_dir, config.workdir)
+    if not judge.by_features(data):
+        judge.check_pixels(data)
 
         @functools.cache
         def pixels():
-            return features.signed_pixels(data.test[np.arange(count)]["image"], data.levels)
+            return judge.spaced_pixels(data.test, data.levels), judge.floor_of_pixels(data, folder)
 
         def by_pixels(players, key):
+            real, floor = pixels()
             sample_key, key = jax.random.split(key)
-            return judge.judge_pixels(pixels(), fakes(players.ema, sample_key, count), key)
+            samples = fakes(players.ema, sample_key, len(real))
+            return judge.judge_pixels(real, samples, key) | {"swd_of_real": floor["swd"]}
 
         return by_pixels
 
-    folder = features.folder(config.extractor_dir, config.workdir)
+    count = len(data.test)
 
     @functools.cache
     def prepared():
@@ -164,68 +123,86 @@ def judgement(config: Config, data: Images, fakes: Callable):
         extractor, real, floor = prepared()
         sample_key, key = jax.random.split(key)
         raw = extractor.features(fakes(players.generator, sample_key, count))
-        averaged = extractor.features(fakes(players.ema, sample_key, count))
-        return {
-            **judge.judge(real, averaged, key),
-            "cfid_of_last": judge.cfid(real, raw),
-            "cfid_of_real": floor["cfid"],
-            "kid_of_real": floor["kid"],
-        }
+        samples = fakes(players.ema, sample_key, count)
+        averaged = extractor.features(samples)
+        found = judge.judge(real, averaged, key) | {"cfid_of_last": judge.cfid(real, raw)}
+        if config.conditional:
+            hits = extractor.classify(samples) == np.arange(count) % data.classes
+            found["class_accuracy"] = float(np.mean(hits))
+        floors = {f"{name}_of_real": floor[name] for name in FLOORS}
+        return found | floors | extractor.facts
 
     return by_features
 
 
 def pictures(config: Config, game: Game, data: Images):
-    """Samples of one noise, interpolations between noises, and the critic's scores."""
+    """Samples beside test images, interpolations between noises, and the critic's scores."""
+    classes = max(1, data.classes)  # without labels the players are told none
+    told_classes = config.conditional and classes == _SIDE
+    classes_named = "; column i: class i" if told_classes else ""
 
     @jax.jit
     def draws(players, z):
-        return generate(game, players.ema, z, every_class(len(z)) if config.conditional else None)
+        told = every_class(jnp.arange(len(z)), classes) if config.conditional else None
+        return generate(game, players.ema, z, told)
 
     @jax.jit
-    def score(players, x, classes):
-        return scores(game, players, x, classes if config.conditional else None)
+    def score(players, x, told):
+        return scores(game, players, x, told if config.conditional else None)
 
     def draw(players, batch, key):
-        # Class i of ten in column i, where there are classes.
-        noise = game.noise(key, 2 * CLASSES**2).reshape(2, CLASSES**2, -1)
+        # Of a conditional game the classes follow each other: if there are ten, one in each column.
+        noise = game.noise(key, 2 * _SIDE**2).reshape(2, _SIDE**2, -1)
         images = draws(players, noise[0])
         real = features.signed_pixels(batch["image"], data.levels)
-        real_classes = jax.nn.one_hot(batch.get("label", jnp.zeros(len(real))), CLASSES)
+        real_classes = jax.nn.one_hot(batch.get("label", jnp.zeros(len(real))), classes)
 
-        def judged(x, classes):
+        def judged(x, told):
             whole = len(x) // config.pack * config.pack
-            return score(players, x[:whole], classes[:whole])
+            return score(players, x[:whole], told[:whole])
 
         by_kind = {
             "test images": judged(real, real_classes),
-            "samples": judged(images, every_class(len(images))),
+            "samples": judged(images, every_class(jnp.arange(len(images)), classes)),
         }
+        whole_rows = len(real) // _SIDE * _SIDE
         return {
-            "samples": _sheet(images),
-            "interpolation": _sheet(draws(players, _paths(*noise))),
-            "scores": figure(lambda sheet: _histograms(sheet, by_kind)),
+            "samples": beside(
+                _sheet(images, "samples of the running average" + classes_named),
+                _sheet(real[:whole_rows], "test images"),
+            ),
+            "interpolation": _sheet(
+                draws(players, _paths(*noise)),
+                "each column: over the sphere from one noise to another" + classes_named,
+            ),
+            "scores": figure(lambda drawing: _histograms(drawing, by_kind)),
         }
 
     return draw
 
 
-def _histograms(sheet, by_kind) -> None:
-    axis = sheet.subplots()
-    for name, values in by_kind.items():
-        axis.hist(np.asarray(values), bins=30, alpha=0.6, label=name)
-    axis.set_xlabel("score of the critic; the higher, the more real")
-    axis.legend()
+def _histograms(drawing, by_kind) -> None:
+    values = {name: np.asarray(v)[np.isfinite(v)] for name, v in by_kind.items()}
+    bins = np.histogram_bin_edges(np.concatenate([*values.values()]), 30)
+    axis = drawing.subplots()
+    for name, own in values.items():
+        axis.hist(own, bins=bins, alpha=0.6, label=f"{len(own)} scores of {name}")
+    axis.set(
+        title="the critic's scores of samples and test images",
+        xlabel="score; the higher, the more real",
+        ylabel="number of scores in the bin",
+    )
+    drawing.legend(loc="outside lower center", ncols=2)
 
 
-def _sheet(images):
-    return grid((jax.device_get(images) + 1) / 2, columns=CLASSES)
+def _sheet(images, title: str):
+    return sheet((jax.device_get(images) + 1) / 2, _SIDE, title)
 
 
 def _paths(starts, ends):
     """From one noise to another, a column each."""
-    share = jnp.repeat(jnp.linspace(0, 1, CLASSES), CLASSES)[:, None]
-    start, end = (jnp.tile(z[:CLASSES], (CLASSES, 1)) for z in (starts, ends))
+    share = jnp.repeat(jnp.linspace(0, 1, _SIDE), _SIDE)[:, None]
+    start, end = (jnp.tile(z[:_SIDE], (_SIDE, 1)) for z in (starts, ends))
     return slerp(start, end, share)
 
 

@@ -1,36 +1,13 @@
-"""Eight or twenty-five Gaussians in the plane: which adversarial losses find all of them.
+"""GANs on a ring of 8 or a grid of 25 Gaussians: which losses find all modes.
 
-Five games on the same data, networks and step sizes: non-saturating (Goodfellow et al. 2014, arXiv
-1406.2661), WGAN-GP (1704.00028), WGAN-div (1712.01026), GAN-QP (1811.07296) and relativistic
-pairing with R1 + R2 (2501.05441). The data are a ring of 8 modes of radius 2, or a grid of 25 at
--4, -2, 0, 2, 4, of deviation .05. The grid is that of PacGAN (1712.04086), whose ring is harder:
-radius 1, deviation .01.
+Non-saturating (arXiv 1406.2661), WGAN-GP (1704.00028), WGAN-div (1712.01026), GAN-QP
+(1811.07296), relativistic pairing with R1 + R2 (2501.05441); same data, networks and step sizes.
 
-`modes` counts those with one sample or more of 10,000 within three deviations, `quality` is the
-share of samples within three deviations of some mode (0.989 of a perfect sampler), `kl` that of the
-shares of the modes to the uniform law, in nats. Samples come from the running average of the
-generator, after the last step.
+    python -m experiments.gan_toy                        quality of 0.96 or more, 1 min
+    python -m experiments.gan_toy --seeds 10             with deviations, 8 min
 
-    python -m experiments.gan_toy                            quality of 0.96 or more, 1 min
-    python -m experiments.gan_toy --seeds 10                                 the ring, 8 min
-    python -m experiments.gan_toy --seeds 10 --data grid --steps 1000 --gamma 0.005 \
-        --div-weight 0.003                                                  the grid, 28 min
-
-                        ring                                  grid
-                        modes        quality         kl       modes        quality         kl
-    non_saturating      8            0.975 +- 0.005  0.023   23.5 +- 1.5  0.965 +- 0.007  0.166
-    wgan_gp             8            0.975 +- 0.005  0.001   25           0.964 +- 0.007  0.003
-    wgan_div            8            0.972 +- 0.008  0.001   25           0.955 +- 0.011  0.006
-    gan_qp              8            0.972 +- 0.006  0.002   24.9 +- 0.3  0.957 +- 0.014  0.075
-    relativistic_r1_r2  8            0.966 +- 0.008  0.002   25           0.964 +- 0.006  0.003
-
-Mean and standard deviation over the seeds 0 to 9 (JAX 0.10.2), minutes on one CPU core. Knobs were
-chosen with the seeds 1000 and 1001, by quality. What helped, in that order: noise of two dimensions
-instead of four and betas of 0 and .99 instead of .5 and .9 (tried together), a step size of .005
-instead of .001; on the grid twice the updates (GAN-QP 0.950 to 0.966), the running average (0.025
-for both WGANs) and a small k of WGAN-div (0.948 with .01, 0.962 with .003), all on the two seeds of
-the choice, with a script that is not kept. Wider networks cost more than they gained. Quality does
-not see that the samples of a mode lie closer together than the data: look at the picture.
+`modes` are those with a sample within three deviations, among 10,000; `quality` is the share of
+samples within three deviations of a mode (0.989 for a perfect sampler). The grid: RESULTS.md.
 """
 
 from dataclasses import dataclass
@@ -225,8 +202,11 @@ def pictures(law: Mixture, rules: dict[str, Game]):
             ):
                 _draw(axis, law, rules[name], players, key)
                 axis.set_title(name)
+            sheet.suptitle("Samples on the critic's scores, from dark (fake) to bright (real)")
+            handles, labels = sheet.axes[0].get_legend_handles_labels()
+            sheet.legend(handles, labels, loc="outside lower center", ncols=2, markerscale=5)
 
-        return {"samples": figure(panels, width=5 * len(state), height=5)}
+        return {"samples": figure(panels, width=5 * len(state), height=5.8)}
 
     return draw
 
@@ -237,12 +217,13 @@ def _draw(axis, law: Mixture, game: Game, players: Players, key) -> None:
     points = np.stack([x.ravel(), y.ravel()], axis=-1)
     height = np.asarray(scores(game, players, points)).reshape(x.shape)
     axis.contourf(x, y, height, 30, cmap="Greys_r")
-    for center in law.centers:
+    for i, center in enumerate(law.centers):
         angles = np.linspace(0, 2 * np.pi, 40)
         circle = np.stack([np.cos(angles), np.sin(angles)])
-        axis.plot(*(center[:, None] + 3 * law.deviation * circle), "C0", linewidth=0.6)
+        label = "three deviations around a mode" if i == 0 else None
+        axis.plot(*(center[:, None] + 3 * law.deviation * circle), "C0", linewidth=0.6, label=label)
     samples = np.asarray(generate(game, players.ema, game.noise(key, 1000)))
-    axis.plot(*samples.T, "C1.", markersize=1.5)
+    axis.plot(*samples.T, "C1.", markersize=1.5, label="1,000 samples of the running average")
     axis.set(xlim=(-2, 2), ylim=(-2, 2), aspect="equal", xticks=[], yticks=[])
 
 

@@ -1,32 +1,12 @@
-"""Optimizers against the differential equations that they discretise, on surfaces of two variables.
+"""Optimizers against the differential equations that they discretise.
 
-Each optimizer runs with a step of time gamma = 0.04 and with gamma / 2, for the time 10, from 32
-points on each of four surfaces; its equation is integrated to f32 accuracy beside it. `distance`
-is the largest between the two on the way (mean over points and surfaces; the surfaces are a few
-units wide), `order` the power of gamma that it is proportional to: log2 of the distance at gamma
-over that at gamma / 2.
+SGD and its modified flow (Barrett & Dherin 2020, arXiv 2009.11162), momentum, Nesterov, RMSprop and
+Adam (1412.6980; kexue.fm 6234, 7787), from 32 points on each of four surfaces of two variables.
 
-    python -m experiments.optimizer_dynamics                order 1.117 of SGD, 0.5 min
+    python -m experiments.optimizer_dynamics             order 1.117 of SGD, 0.5 min
 
-Seed 0, minutes on two CPU cores that did other work too (JAX 0.10.2):
-
-                     equation                                        distance  order
-    sgd              theta' = -grad L                                0.0294    1.12
-    sgd_modified     theta' = -grad (L + gamma/4 |grad L|^2)         0.0086    2.09
-    momentum         theta'' + lambda theta' = -grad L, at rest      0.0174    1.01
-    momentum_moving  the same with v(0) = v_+/2, the leapfrog's own  0.0007    2.00
-    nesterov         that of momentum, at rest                       0.0623    0.92
-    rmsprop          theta' = -g / (sqrt(v) + eps)                   0.0071    1.03
-    adam             theta' = -m / (sqrt(v) + eps)                   0.0090    1.04
-
-Gradient descent follows its modified flow to second order (Barrett & Dherin 2020, arXiv
-2009.11162); momentum follows its equation to second order once the equation starts with the
-velocity that the leapfrog starts with. Nesterov's is four times as far from it as momentum: it is
-damped more. A small epsilon makes RMSprop chatter where gradients vanish, which its equation does
-not: at gamma = 0.02, epsilon 0.3 -> 0.001 takes its distance from 0.0035 to 0.084 and Adam's from
-0.0044 to 0.0125. At that gamma, second orders come out low (1.9): f32 rounding is as large.
-
-RMSprop and Adam: Kingma & Ba 2014 (arXiv 1412.6980); Su Jianlin, kexue.fm 6234 and 7787.
+Each runs with a step of time gamma and with gamma / 2, its equation beside it. `distance` is the
+largest between the two; `order` is log2 of the distance at gamma over that at gamma / 2.
 """
 
 from collections.abc import Callable
@@ -288,15 +268,15 @@ def pictures(config: Config):
         orders = {name: np.asarray(order(*pair)) for name, pair in state["pairs"].items()}
         return {
             "trajectories": figure(
-                lambda sheet: _draw_paths(sheet, {n: drawn[n] for n in names}, shown), 15, 12
+                lambda sheet: _draw_paths(sheet, {n: drawn[n] for n in names}, shown, step), 15, 12
             ),
-            "orders": figure(lambda sheet: _draw_orders(sheet, orders), 8, 5),
+            "orders": figure(lambda sheet: _draw_orders(sheet, orders), 10, 5),
         }
 
     return draw
 
 
-def _draw_paths(sheet, paths, shown: int) -> None:
+def _draw_paths(sheet, paths, shown: int, step: float) -> None:
     axes = sheet.subplots(len(SURFACES), len(paths))
     for row, (surface_name, surface) in enumerate(SURFACES.items()):
         (left, bottom), (right, top) = np.array(surface.low) - 0.3, np.array(surface.high) + 0.3
@@ -304,12 +284,19 @@ def _draw_paths(sheet, paths, shown: int) -> None:
         height = np.log(np.asarray(surface.loss(x, y)) + 1e-2)
         for axis, (name, (optimizer, equation)) in zip(axes[row], paths.items(), strict=True):
             axis.contour(x, y, height, 12, cmap="Greys_r", linewidths=0.6)
-            for path, style in ((equation, "k--"), (optimizer, "C1.-")):
+            for path, style, label in (
+                (equation, "k--", "its equation"),
+                (optimizer, "C1.-", f"the optimizer, a dot for each step of time {step:g}"),
+            ):
                 for i in range(path.shape[2]):
                     points = path[:shown, row, i]
-                    axis.plot(*points.T, style, linewidth=0.9, markersize=2.5)
+                    name_once = label if i == 0 else None
+                    axis.plot(*points.T, style, linewidth=0.9, markersize=2.5, label=name_once)
+                axis.plot(*path[0, row].T, "ko", markersize=3)
             axis.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
             axis.set_title(f"{name}, {surface_name}", fontsize=9)
+    sheet.suptitle("Optimizers and their equations; grey: levels of the log of the loss")
+    sheet.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
 
 
 def _draw_orders(sheet, orders) -> None:
@@ -321,9 +308,14 @@ def _draw_orders(sheet, orders) -> None:
             label = surface if place == 0 else None
             axis.plot([x], [np.median(values[i])], f"C{i}_", markersize=12, label=label)
     axis.set_xticks(range(len(orders)), orders, fontsize=8)
-    axis.set(ylim=(0, 3), ylabel="order of the distance in the step")
+    axis.set(
+        title="distance between an optimizer and its equation ~ step^order",
+        ylim=(0, 3),
+        xlabel="optimizer; a dot for each starting point, a bar for the median of a surface",
+        ylabel="order",
+    )
     axis.grid(axis="y")
-    axis.legend(loc="upper right")
+    sheet.legend(loc="outside right upper", title="surface")
 
 
 if __name__ == "__main__":

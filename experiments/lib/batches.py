@@ -1,4 +1,4 @@
-"""Batches that are a function of (seed, step) alone, read ahead by a few threads."""
+"""Batches that depend on (seed, step) alone, read ahead by a few threads."""
 
 import functools
 import math
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grain
+import jax
 import numpy as np
 
 
@@ -38,6 +39,15 @@ def first_batch(
 ) -> dict[str, np.ndarray]:
     """Batch 0 of `batches`, this process's slice of it, with nothing read ahead."""
     return _Shuffled(source, batch_size, seed, processes)[0]
+
+
+def form(source, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and dtypes of a batch of `batches`."""
+    example = source[np.arange(1)]
+    return {
+        name: jax.ShapeDtypeStruct((batch_size, *column.shape[1:]), column.dtype)
+        for name, column in example.items()
+    }
 
 
 def test_batches(

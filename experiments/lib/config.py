@@ -47,12 +47,32 @@ _FLAGS = {"init_from": "from"}  # fields whose flag has another name, one that P
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class Checked:
+    """A dataclass whose fields carry rules: `Annotated[int, AtLeast(1), CHANGEABLE]`.
+
+    A subclass that overrides a default inherits the rules.
+
+    Raises:
+      UserError: a value is out of its range.
+    """
+
+    def __post_init__(self):
+        for name, rules in rules_of(type(self)).items():
+            value = getattr(self, name)
+            if FOLDER in rules:
+                object.__setattr__(self, name, _expanded(name, value))
+            checks = [] if value is None else _checks(rules)
+            wrong = [expected for holds, expected in checks if not holds(value)]
+            if wrong:
+                kind = "a number" if isinstance(value, float) else "an integer"
+                raise UserError(f"{flag(name)} {value}: expected {kind} {' and '.join(wrong)}")
+
+
+@dataclass(frozen=True)
+class RunConfig(Checked):
     """The knobs of every run: where, how long, how often.
 
     An experiment derives its own frozen dataclass from it, adds its knobs and overrides defaults.
-    Rules on a knob are annotations, `Annotated[int, AtLeast(1), CHANGEABLE]`. A subclass that
-    overrides a default inherits the rules.
 
     Raises:
       UserError: a value is out of its range.
@@ -84,16 +104,8 @@ class RunConfig:
     """min:METRIC or max:METRIC of the test: keeps the best checkpoint beside the last three."""
 
     def __post_init__(self):
+        super().__post_init__()
         knobs = {field.name for field in dataclasses.fields(self)}
-        for name, rules in rules_of(type(self)).items():
-            value = getattr(self, name)
-            if FOLDER in rules:
-                object.__setattr__(self, name, _expanded(name, value))
-            checks = [] if value is None else _checks(rules)
-            wrong = [expected for holds, expected in checks if not holds(value)]
-            if wrong:
-                kind = "a number" if isinstance(value, float) else "an integer"
-                raise UserError(f"{flag(name)} {value}: expected {kind} {' and '.join(wrong)}")
         if self.seed + self.seeds > 2**32:
             raise UserError(f"--seed {self.seed}: expected seeds below {2**32}")
         if unknown := overridden(self) - knobs:
@@ -132,7 +144,7 @@ def _checks(rules) -> Iterator[tuple]:
                 yield lambda x, b=bound: -math.inf < x < b, f"below {bound}"
 
 
-def rules_of(config_type: type[RunConfig]) -> dict[str, list[Any]]:
+def rules_of(config_type: type[Checked]) -> dict[str, list[Any]]:
     """Field -> its rules; of two rules of one kind, the subclass's counts."""
     found: dict[str, dict[type, Any]] = {}
     for owner in reversed(config_type.__mro__):

@@ -45,6 +45,9 @@ def start() -> None:
             jax.distributed.initialize()
         except ValueError:  # libtpu is installed, but this is no TPU machine
             return
+        except RuntimeError:  # something of JAX ran before, which matters on a TPU alone
+            if jax.default_backend() == "tpu":
+                raise
 
 
 def _by_hand(given: dict[str, str]) -> tuple[str, int, int]:

@@ -1,13 +1,18 @@
 """What a run tells: metrics.jsonl, TensorBoard, and the bar or the lines on the terminal."""
 
 import collections
+import contextlib
 import itertools
 import json
 import math
+import os
 import pathlib
 import statistics
+import struct
 import sys
+import threading
 import time
+from collections.abc import Iterator
 
 import jax
 import tqdm
@@ -15,6 +20,7 @@ import tqdm
 from experiments.lib.workdir import read_text, write_atomic
 
 _QUIET_SECONDS = 10  # between two lines where the output is no terminal
+_PATIENCE = 2  # seconds after which a user wants to know what takes so long
 
 
 def notice(text: str) -> None:
@@ -23,11 +29,23 @@ def notice(text: str) -> None:
         tqdm.tqdm.write(text, file=sys.stderr)  # keeps clear of a bar
 
 
+@contextlib.contextmanager
+def announced(text: str) -> Iterator[None]:
+    """Tells the user what is happening inside, where it takes longer than two seconds."""
+    timer = threading.Timer(_PATIENCE, notice, (text,))
+    timer.daemon = True  # the program does not wait for it
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 class Logs:
     """The metrics of one run; processes other than the first write and show nothing.
 
     metrics.jsonl has one JSON object per line: {"step": n, "train/loss": ..., ...}; a number that
-    is not finite is null.
+    is not finite is null. TensorBoard has the same numbers, the pictures, and the speed.
     """
 
     def __init__(self, folder: pathlib.Path, start: int, steps: int):
@@ -42,22 +60,23 @@ class Logs:
         self._times: collections.deque = collections.deque(maxlen=1000)
         if not self._active:
             return
-        import tensorboardX  # noqa: PLC0415  imports slowly, and errors should show at once
-
         _keep_until(folder / "metrics.jsonl", start)
         self._file = (folder / "metrics.jsonl").open("a")
-        self._board = tensorboardX.SummaryWriter(
-            str(folder / "tensorboard"), purge_step=start + 1 if start else None
-        )
+        self._board = _Board(folder / "tensorboard", start)
         self._terminal = sys.stderr.isatty()
         self._bar = tqdm.tqdm(total=steps, initial=start, disable=not self._terminal, unit="step")
         self._steps = steps
         self._spoke = -math.inf
+        self._advanced = 0
+        self._began = 0.0
 
     def advance(self) -> None:
         """Moves the bar on by one step."""
-        self._times.append(time.monotonic())
+        now = time.monotonic()
+        self._times.append(now)
         if self._active:
+            self._began = self._began or now
+            self._advanced += 1
             self._bar.update()
 
     def step_seconds(self) -> float | None:
@@ -79,9 +98,31 @@ class Logs:
         finite = {name: value if math.isfinite(value) else None for name, value in line.items()}
         self._file.write(json.dumps({"step": step, **finite}) + "\n")
         self._file.flush()
-        for name, value in line.items():
-            self._board.add_scalar(name, value, step)
+        if group == "train" and self._rate():  # not in metrics.jsonl: no two runs agree in it
+            line["speed/steps_per_second"] = self._rate()
+        self._board.write(step, [{"tag": n, "simple_value": v} for n, v in line.items()])
         self._show(group, step, metrics)
+
+    def picture(self, path: pathlib.Path, step: int) -> None:
+        """Shows a PNG file, NAME-STEP.png, in TensorBoard."""
+        if self._active:
+            name = path.stem.rpartition("-")[0]
+            content = path.read_bytes()
+            width, height = struct.unpack(">II", content[16:24])  # of the file's first chunk
+            image = {"width": width, "height": height, "encoded_image_string": content}
+            self._board.write(step, [{"tag": f"pictures/{name}", "image": image}])
+
+    def _rate(self) -> float:
+        """Steps per second since this program's first step, tests included; 0: not known yet."""
+        seconds = self._times[-1] - self._began if self._times else 0.0
+        return (self._advanced - 1) / seconds if seconds else 0.0
+
+    def _pace(self, step: int) -> str:
+        rate = self._rate()
+        if not rate:
+            return ""
+        left = tqdm.tqdm.format_interval((self._steps - step) / rate)
+        return f"  ({rate:.3g} steps/s, {left} left)"
 
     def _show(self, group: str, step: int, metrics: dict[str, float]) -> None:
         numbers = "  ".join(f"{name} {value:.5g}" for name, value in metrics.items())
@@ -92,7 +133,7 @@ class Logs:
             self._bar.write(text, file=sys.stderr)
         elif group != "train" or time.monotonic() - self._spoke >= _QUIET_SECONDS:
             self._spoke = time.monotonic()
-            print(text, file=sys.stderr, flush=True)
+            print(text + self._pace(step), file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Closes the files and the bar."""
@@ -100,6 +141,42 @@ class Logs:
             self._file.close()
             self._board.close()
             self._bar.close()
+
+
+class _Board:
+    """An event file of TensorBoard.
+
+    An event is in the hands of the operating system when `write` returns: tensorboardX's own writer
+    has two queues, and a killed process loses what is in them.
+    """
+
+    def __init__(self, folder: pathlib.Path, start: int):
+        # Imported late, for it is slow and errors should show at once.
+        from tensorboardX.proto import event_pb2  # noqa: PLC0415
+        from tensorboardX.record_writer import masked_crc32c  # noqa: PLC0415
+
+        self._event, self._checksum = event_pb2.Event, masked_crc32c
+        folder.mkdir(exist_ok=True)
+        # TensorBoard reads the files of a folder in the order of their names.
+        path = folder / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}"
+        self._file = path.open("xb", buffering=0)
+        self._add(file_version="brain.Event:2")
+        # What was logged from this step on, by a program that was killed, is hidden.
+        self._add(step=start + 1, session_log={"status": event_pb2.SessionLog.START})
+
+    def write(self, step: int, values: list[dict]) -> None:
+        """Adds the values of one step."""
+        self._add(step=step, summary={"value": values})
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+    def _add(self, **content) -> None:
+        event = self._event(wall_time=time.time(), **content).SerializeToString()
+        length = struct.pack("<Q", len(event))
+        sums = [struct.pack("<I", self._checksum(part)) for part in (length, event)]
+        self._file.write(length + sums[0] + event + sums[1])
 
 
 def _keep_until(path: pathlib.Path, step: int) -> None:

@@ -3,26 +3,24 @@
 import collections
 import contextlib
 import importlib.metadata
-import os
 import pathlib
 import platform
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from experiments.lib import devices, resume, workdir
+from experiments.lib import devices, interrupts, resume, workdir
 from experiments.lib.batches import batches, first_batch, test_batches
 from experiments.lib.checkpoints import Checkpoints, steps
 from experiments.lib.config import RunConfig
 from experiments.lib.errors import DivergedError
-from experiments.lib.logs import Logs
+from experiments.lib.logs import Logs, announced, notice
 from experiments.lib.method import Method
 from experiments.lib.pictures import save_png
 from experiments.lib.programs import (
@@ -56,7 +54,7 @@ def train(name: str, config: RunConfig, data, method: Method) -> dict:
     Raises:
       UserError: the folder, a flag or a checkpoint does not fit; nothing is overwritten.
       DivergedError: a training metric or the state is not finite.
-      SystemExit: code 0, after SIGTERM or Ctrl-C: the state is saved.
+      SystemExit: code 128 + signal, after SIGTERM or Ctrl-C: the state is saved.
     """
     with resume.entered(name, config) as folder:
         summary = workdir.read_summary(folder)
@@ -76,7 +74,10 @@ def _train(folder: pathlib.Path, name: str, config: RunConfig, data, method: Met
     first = first_batch(data.train, method.init_batch or per_step, config.seed, _processes())
     first = devices.global_batch(mesh, first)
     programs = compile_method(config, mesh, method, first)
-    with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
+    with (
+        contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints,
+        contextlib.closing(_stop_request()) as request,
+    ):
         begun = resume.begin(folder, name, config, programs, checkpoints, first)
         start, state, before, about = begun
         began = time.monotonic() - before
@@ -87,7 +88,8 @@ def _train(folder: pathlib.Path, name: str, config: RunConfig, data, method: Met
             checkpoints.save(done, state, time.monotonic() - began)
 
         def test(state, done):
-            tested = _evaluate(folder, config, mesh, programs, method, state, data.test, done)
+            parts = config, mesh, programs, method
+            tested = _evaluate(folder, logs, *parts, state, data.test, done)
             if tests.lacks(done):
                 logs.write("test", done, tested)
             if tests.add(done, tested):
@@ -103,41 +105,46 @@ def _train(folder: pathlib.Path, name: str, config: RunConfig, data, method: Met
             if due and tests.lacks(start):  # it was stopped between the checkpoint and the test
                 test(state, start)
             try:
-                metrics = _steps(config, programs, stream, start, state, logs, test, save)
+                metrics = _steps(config, programs, stream, start, state, logs, request, test, save)
             except DivergedError as error:
                 kept = checkpoints.latest() or "no step yet"
                 raise DivergedError(f"{error}; the last good checkpoint: {kept}") from None
-        checkpoints.wait()
+        with announced("waiting until the checkpoint is on disk"):
+            checkpoints.wait()
     if metrics is None:
         _say(f"stopped; the same command continues this run in {folder}")
-        sys.exit(0)
+        sys.exit(request.exit_code())
     about |= {"best": {"step": tests.best, "by": config.keep_best}} if config.keep_best else {}
     summary = _summary(about, config, metrics, time.monotonic() - began, logs.step_seconds())
     if jax.process_index() == 0:
         workdir.write_json(folder / "summary.json", summary)
     _report(folder, summary, "finished")
+    if request.number:  # during the last test: the run is whole, and what follows is not to begin
+        sys.exit(request.exit_code())
     return summary
 
 
-def _steps(config, programs, stream, start, state, logs, test, save):
+def _steps(config, programs, stream, start, state, logs, request, test, save):
     """Trains; returns the last test metrics, or None where it was asked to stop."""
     under_way: collections.deque = collections.deque()
     tested = None
-    with _stop_requests() as stop_requested:
-        for done in range(start + 1, config.steps + 1):
+    for done in range(start + 1, config.steps + 1):
+        first = done == start + 1
+        with announced("compiling the training step") if first else contextlib.nullcontext():
             state, metrics = programs.update(state, next(stream), np.uint32(done - 1))
-            under_way.append((done, metrics))
-            stopping = stop_requested(done) and done < config.steps
-            testing = _due(done, config.eval_every, config)
-            saving = _due(done, config.checkpoint_every, config)
-            # Only the metrics of older steps are fetched: the devices never wait for this loop.
-            _settle(under_way, config, logs, 0 if testing or saving or stopping else _IN_FLIGHT)
-            if saving or stopping:  # before the test, which takes time and may fail
-                save(state, done)
-            if stopping:
-                return None
-            if testing:
-                tested = test(state, done)
+        request.listen()  # a signal before the first step finds nothing to save
+        under_way.append((done, metrics))
+        stopping = _is_asked(request, done) and done < config.steps
+        testing = _due(done, config.eval_every, config)
+        saving = _due(done, config.checkpoint_every, config)
+        # Only the metrics of older steps are fetched: the devices never wait for this loop.
+        _settle(under_way, config, logs, 0 if testing or saving or stopping else _IN_FLIGHT)
+        if saving or stopping:  # before the test, which takes time and may fail
+            save(state, done)
+        if stopping:
+            return None
+        if testing:
+            tested = test(state, done)
     return test(state, config.steps) if tested is None else tested
 
 
@@ -158,12 +165,13 @@ def _settle(under_way, config: RunConfig, logs: Logs, remaining: int) -> None:
             logs.write("train", done, _over_seeds(metrics))
 
 
-def _evaluate(folder, config, mesh, programs, method, state, split, done) -> dict[str, float]:
+def _evaluate(folder, logs, config, mesh, programs, method, state, split, done) -> dict[str, float]:
     """All that is found out about a state: means over the test split, judgements, pictures."""
     means = _test(config, mesh, programs, state, split) if method.evaluate else {}
     own = devices.local_copy(mesh, state) if method.pictures or method.judge else None
     if method.pictures and jax.process_index() == 0:
-        _draw(folder / "pictures", config, method.pictures, own, split, done)
+        for path in _draw(folder / "pictures", config, method.pictures, own, split, done):
+            logs.picture(path, done)
     judged = _judge(config, method.judge, own) if method.judge else {}
     return _over_seeds({**(method.report(means) if method.report else means), **judged})
 
@@ -174,12 +182,14 @@ def _test(config, mesh, programs: Programs, state, split) -> dict[str, np.ndarra
     stream = ahead(devices.global_batch(mesh, batch) for batch in stream)
     sums = ahead(programs.measure(state, batch, np.uint32(i)) for i, batch in enumerate(stream))
     totals: dict = collections.defaultdict(float)
-    for part in sums:
-        for name, pair in jax.device_get(part).items():
-            totals[name] = totals[name] + np.stack([np.float64(x) for x in pair])
+    with announced(f"testing on {len(split)} examples"):
+        for part in sums:
+            for name, pair in jax.device_get(part).items():
+                totals[name] = totals[name] + np.stack([np.float64(x) for x in pair])
     return {name: total / count for name, (total, count) in totals.items()}
 
 
+@announced("judging the model")
 def _judge(config: RunConfig, judge, state) -> dict[str, np.ndarray]:
     """Every process judges its own copy: what they find is the same."""
     found = [judge(of_seed(config, state, i), key) for i, key in enumerate(judge_keys(config))]
@@ -198,12 +208,16 @@ def _over_seeds(metrics: dict) -> dict[str, float]:
     return numbers
 
 
-def _draw(folder: pathlib.Path, config: RunConfig, pictures, state, split, done: int) -> None:
-    """Pictures of the first seed."""
+@announced("drawing pictures")
+def _draw(folder: pathlib.Path, config: RunConfig, pictures, state, split, done: int) -> list:
+    """Draws pictures of the first seed; returns the paths of their files."""
     batch = jax.tree.map(jnp.asarray, split[np.arange(_PICTURED) % len(split)])
     state = of_seed(config, state, 0)
+    paths = []
     for stem, image in pictures(state, batch, picture_key(config)).items():
-        save_png(folder / f"{stem}-{done:07d}.png", image)
+        paths.append(folder / f"{stem}-{done:07d}.png")
+        save_png(paths[-1], image)
+    return paths
 
 
 def _processes() -> tuple[int, int]:
@@ -220,28 +234,18 @@ def ahead(items: Iterable) -> Iterator:
     yield from queue
 
 
-@contextlib.contextmanager
-def _stop_requests() -> Iterator[Callable[[int], bool]]:
-    """Turns SIGTERM and Ctrl-C into a question: is the run to stop after this step."""
-    asked = threading.Event()
-    several = jax.process_count() > 1
-
-    def ask(signum, frame):
-        asked.set()
-        signal.signal(signal.SIGINT, previous[signal.SIGINT])  # a second Ctrl-C stops at once
-        if several:
-            os.kill(os.getpid(), signal.SIGTERM)
-
+def _stop_request() -> interrupts.StopRequest:
     # Among several processes JAX catches SIGTERM, and lets all stop after the same step.
-    caught = [signal.SIGINT] if several else [signal.SIGINT, signal.SIGTERM]
-    if threading.current_thread() is not threading.main_thread():
-        caught = []  # only the main thread may set handlers
-    previous = {number: signal.signal(number, ask) for number in caught}
-    try:
-        yield multihost_utils.reached_preemption_sync_point if several else lambda _: asked.is_set()
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    if jax.process_count() > 1:
+        return interrupts.StopRequest(notice, (signal.SIGINT,), pass_on=signal.SIGTERM)
+    return interrupts.StopRequest(notice)
+
+
+def _is_asked(request: interrupts.StopRequest, done: int) -> bool:
+    """Whether the run is to stop after this step."""
+    if jax.process_count() > 1:
+        return multihost_utils.reached_preemption_sync_point(done)
+    return request.number > 0
 
 
 def _summary(about: dict, config: RunConfig, metrics: dict, seconds: float, pace) -> dict:

@@ -11,7 +11,7 @@ from experiments.lib import devices, workdir
 from experiments.lib.checkpoints import Checkpoints, read, steps
 from experiments.lib.config import RunConfig
 from experiments.lib.errors import UserError
-from experiments.lib.logs import notice
+from experiments.lib.logs import announced, notice
 from experiments.lib.programs import Programs
 
 
@@ -67,7 +67,8 @@ def begin(
         restored = 0, state, 0.0
     else:
         notes = {}
-        restored = 0, programs.init(batch), 0.0
+        with announced("initialising the model"):
+            restored = 0, programs.init(batch), 0.0
     about = workdir.settings(name, config, **notes)
     if jax.process_index() == 0:
         workdir.write_json(folder / "config.json", about)

@@ -1,10 +1,10 @@
-"""Divergences between laws: f-divergences, Gaussians, samples, mutual information.
+"""Divergences between distributions: f-divergences, Gaussians, samples, mutual information.
 
 divergence = squared_hellinger()                       # or from_generator(lambda u: ...)
-f_divergence(divergence, p, q)                         # of discrete laws
+f_divergence(divergence, p, q)                         # of discrete distributions
 terms = variational_bound(divergence, critic(x), critic(generator(z)))
 bound = terms.real.mean() + terms.fake.mean()          # the critic ascends, the generator descends
-gaussian_kl_to_standard(mean, log_std)                 # [B], the VAE's
+gaussian_kl_to_standard(mean, log_std)                 # [B], the KL term of a VAE
 squared_mmd_unbiased(polynomial_kernel(), x, y)        # KID, on features
 info_nce_bound(embed(x) @ embed(y).T)                  # [B], nats
 """

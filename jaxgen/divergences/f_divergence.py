@@ -5,7 +5,7 @@ f*(t) = sup_{u >= 0} (u t - f(u)),
 
     D_f(P || Q) = max_T  E_P[T] - E_Q[f*(T)],   reached at T = f'(p / q),
 
-so a critic with raw scores v and T = g_f(v) gives a lower bound from samples alone.
+so a critic with raw scores v and T = g_f(v) gives a lower bound that needs only samples.
 """
 
 from collections.abc import Callable
@@ -18,21 +18,20 @@ from jaxgen.arguments import at_least_f32
 
 
 class FDivergence(NamedTuple):
-    """One f-divergence. Functions are elementwise and compute and answer in at least f32.
+    """An f-divergence. All functions are elementwise and return at least f32.
 
     Attributes:
-      f: generator, u > 0 -> f(u); convex. f(1) is the divergence of a law to itself: 0 in every
-        record but `gan`.
-      conjugate: t -> f*(t) with the supremum over u >= 0: -f(0) for t below f'(0), and +inf, with
-        gradient 0, for t above f'(infinity).
-      activation: g_f, any real score v -> T in the domain of f*; increasing, so that a higher
-        score always means more real.
-      composed_conjugate: v -> f*(g_f(v)) without overflow or cancellation on the way. Use it, not
-        conjugate(activation(v)), whose inner value rounds to the end of the domain.
-      threshold: f'(1), the T of a point where p = q; T above it says real.
-      at_zero: f(0), what mass of Q without any of P costs; may be inf.
-      slope_at_infinity: f'(infinity) = lim f(u) / u, what mass of P without any of Q costs, and
-        the upper end of the domain of f*; may be inf.
+      f: convex generator, u > 0 -> f(u). f(1) is D(P || P): 0 for every divergence but `gan`.
+      conjugate: t -> f*(t). It equals -f(0) for t below f'(0), and +inf, with gradient 0, for t
+        above f'(infinity).
+      activation: g_f, maps any real score v to T in the domain of f*. It is increasing, so a
+        higher score always means more real.
+      composed_conjugate: v -> f*(g_f(v)), without overflow or cancellation. Use it in place of
+        conjugate(activation(v)), where the activation can round to the boundary of the domain.
+      threshold: f'(1), the value of T where p = q; a T above it classifies as real.
+      at_zero: f(0), the cost per unit of mass of Q where p = 0; may be inf.
+      slope_at_infinity: f'(infinity) = lim f(u) / u, the cost per unit of mass of P where q = 0,
+        and the upper end of the domain of f*; may be inf.
     """
 
     f: Callable[..., Any]
@@ -45,11 +44,11 @@ class FDivergence(NamedTuple):
 
 
 class BoundTerms(NamedTuple):
-    """D_f(P || Q) >= mean(real) + mean(fake).
+    """Terms of the bound D_f(P || Q) >= mean(real) + mean(fake).
 
     Attributes:
-      real: T, one per example of P.
-      fake: -f*(T), one per example of Q.
+      real: T for each example of P.
+      fake: -f*(T) for each example of Q.
     """
 
     real: Any
@@ -59,13 +58,13 @@ class BoundTerms(NamedTuple):
 def variational_bound(divergence: FDivergence, v_real, v_fake) -> BoundTerms:
     """Terms of D_f(P || Q) >= E_P[g_f(v)] - E_Q[f*(g_f(v))] (arXiv 1606.00709, equation 6).
 
-    The critic ascends mean(real) + mean(fake); the generator descends mean(fake), or, by the
-    paper's heuristic, descends -mean(g_f(v_fake)) instead.
+    The critic maximizes mean(real) + mean(fake). The generator minimizes mean(fake), or
+    -mean(g_f(v_fake)) with the paper's heuristic.
 
     Args:
-      divergence: which one.
+      divergence: the f-divergence.
       v_real: raw scores of examples of P, any shape.
-      v_fake: raw scores of examples of Q, any shape; as many as there are.
+      v_fake: raw scores of examples of Q, any shape.
 
     Returns:
       `BoundTerms` of the shapes of v_real and v_fake, unreduced.
@@ -74,18 +73,17 @@ def variational_bound(divergence: FDivergence, v_real, v_fake) -> BoundTerms:
 
 
 def f_divergence(divergence: FDivergence, p, q):
-    """D_f(P || Q) = sum_k q_k f(p_k / q_k) between discrete laws.
+    """D_f(P || Q) = sum_k q_k f(p_k / q_k) between discrete distributions.
 
-    Conventions: a place with p = q = 0 adds 0; q = 0 < p adds p f'(infinity); p = 0 < q adds
-    q f(0). Either may be infinite. Gradients are those of the finite part: a probability that is
-    exactly 0 gets gradient 0 (its one-sided derivative may be infinite), and so do the terms that
-    are infinite. A ratio p / q so far from 1 that f overflows counts as 0 in p or in q. NaN stays
-    NaN.
+    A term with p = q = 0 is 0; with q = 0 < p it is p f'(infinity); with p = 0 < q it is q f(0).
+    The last two may be infinite. A probability of exactly 0 gets gradient 0 (its one-sided
+    derivative may be infinite), and an infinite term has gradient 0. If p / q is so far from 1 that
+    f overflows, the smaller of p and q is treated as 0. NaN propagates.
 
     Args:
-      divergence: which one.
-      p: [..., K], probabilities; that they sum to 1 is not checked.
-      q: [..., K].
+      divergence: the f-divergence.
+      p: [..., K], probabilities; the sum is not checked.
+      q: [..., K], likewise.
 
     Returns:
       [...], nats (where f has logarithms), at least f32.
@@ -95,10 +93,10 @@ def f_divergence(divergence: FDivergence, p, q):
     """
     p, q = at_least_f32(p), at_least_f32(q)
     if p.shape != q.shape or p.ndim == 0:
-        raise ValueError(f"f_divergence: q {q.shape}; expected the shape of p {p.shape}, [..., K]")
+        raise ValueError(f"q {q.shape}; expected the shape of p {p.shape}, [..., K]")
     alone = (p == 0) | (q == 0)
     u = jnp.where(alone, 1, p) / jnp.where(alone, 1, q)
-    alone |= (u >= 0) & ~jnp.isfinite(divergence.f(u))  # not where u is NaN, which is to show
+    alone |= (u >= 0) & ~jnp.isfinite(divergence.f(u))  # a NaN u is excluded, to propagate
     both = _perspective(divergence.f, jnp.where(alone, 1, p), jnp.where(alone, 1, q))
     only_p = _mass(alone & (p > q), p, divergence.slope_at_infinity)
     only_q = _mass(alone & (p < q), q, divergence.at_zero)
@@ -108,9 +106,9 @@ def f_divergence(divergence: FDivergence, p, q):
 def _perspective(f, p, q):
     """q f(p / q), with derivatives f'(u) and f(u) - u f'(u) for u = p / q.
 
-    Backwards through the quotient they pass by q^2, which is 0 in f32 from q = 1e-19 on.
+    Differentiating the quotient would compute q^2, which underflows in f32 for q <= 1e-19.
     """
-    f, traced = jax.closure_convert(f, p)  # what f closes over is differentiated, too
+    f, traced = jax.closure_convert(f, p)  # also differentiates what f closes over
 
     @jax.custom_jvp
     def perspective(p, q, *traced):
@@ -129,7 +127,7 @@ def _perspective(f, p, q):
 
 
 def _mass(where, mass, rate):
-    """mass * rate where `where`; an infinite rate gives a constant inf, so no gradient is NaN."""
+    """mass * rate where `where` holds, else 0; an infinite rate gives inf without gradient."""
     finite = jnp.isfinite(rate)
     cost = jnp.where(finite, mass * jnp.where(finite, rate, 0), rate)
     return jnp.where(where, cost, 0)

@@ -1,8 +1,8 @@
-"""Divergences between Gaussians in closed form.
+"""Closed-form divergences between Gaussians.
 
-Diagonal ones take mean and log_std, [..., D] each, what the encoder of a VAE puts out (log_var =
-2 log_std); the ones called `_full` take a mean [..., D] and a covariance [..., D, D], symmetric and
-positive definite. All return [...], in at least f32: one number per example.
+The diagonal versions take mean and log_std, [..., D] each, as a VAE encoder outputs them (log_var =
+2 log_std). The `_full` versions take a mean [..., D] and a symmetric positive definite covariance
+[..., D, D]. All return one number per example, [...], in at least f32.
 """
 
 import jax
@@ -29,9 +29,9 @@ def gaussian_kl(mean_p, log_std_p, mean_q, log_std_q):
       ValueError: the shapes differ.
     """
     mean_p, log_std_p, mean_q, log_std_q = _diagonal(
-        "gaussian_kl", mean_p=mean_p, log_std_p=log_std_p, mean_q=mean_q, log_std_q=log_std_q
+        mean_p=mean_p, log_std_p=log_std_p, mean_q=mean_q, log_std_q=log_std_q
     )
-    # expm1: exact where the two are nearly equal.
+    # expm1 stays precise where the two distributions are nearly equal.
     log_ratio = log_std_p - log_std_q
     distance = (mean_p - mean_q) * jnp.exp(-log_std_q)
     return jnp.sum(0.5 * jnp.expm1(2 * log_ratio) - log_ratio + 0.5 * distance**2, axis=-1)
@@ -52,12 +52,12 @@ def gaussian_kl_to_standard(mean, log_std):
     Raises:
       ValueError: the shapes differ.
     """
-    mean, log_std = _diagonal("gaussian_kl_to_standard", mean=mean, log_std=log_std)
+    mean, log_std = _diagonal(mean=mean, log_std=log_std)
     return jnp.sum(0.5 * (mean**2 + jnp.expm1(2 * log_std)) - log_std, axis=-1)
 
 
 def gaussian_jeffreys(mean_p, log_std_p, mean_q, log_std_q):
-    """KL(P || Q) + KL(Q || P), in nats, the scale of the record `jeffreys`.
+    """KL(P || Q) + KL(Q || P), in nats, on the same scale as `jeffreys`.
 
     sum 2 sinh^2(log s_p - log s_q) + (m_p - m_q)^2 (1 / s_p^2 + 1 / s_q^2) / 2.
 
@@ -74,7 +74,7 @@ def gaussian_jeffreys(mean_p, log_std_p, mean_q, log_std_q):
       ValueError: the shapes differ.
     """
     mean_p, log_std_p, mean_q, log_std_q = _diagonal(
-        "gaussian_jeffreys", mean_p=mean_p, log_std_p=log_std_p, mean_q=mean_q, log_std_q=log_std_q
+        mean_p=mean_p, log_std_p=log_std_p, mean_q=mean_q, log_std_q=log_std_q
     )
     distance = mean_p - mean_q
     scaled = (distance * jnp.exp(-log_std_p)) ** 2 + (distance * jnp.exp(-log_std_q)) ** 2
@@ -85,7 +85,7 @@ def gaussian_bhattacharyya(mean_p, log_std_p, mean_q, log_std_q):
     """Bhattacharyya distance -log int sqrt(p q).
 
     sum (m_p - m_q)^2 / (4 (s_p^2 + s_q^2)) + 1/2 log((s_p^2 + s_q^2) / (2 s_p s_q)). The squared
-    Hellinger distance of the record `squared_hellinger` is 2 (1 - exp(-this)).
+    Hellinger distance on the scale of `squared_hellinger` is 2 (1 - exp(-this)).
 
     Args:
       mean_p: [..., D].
@@ -100,7 +100,6 @@ def gaussian_bhattacharyya(mean_p, log_std_p, mean_q, log_std_q):
       ValueError: the shapes differ.
     """
     mean_p, log_std_p, mean_q, log_std_q = _diagonal(
-        "gaussian_bhattacharyya",
         mean_p=mean_p,
         log_std_p=log_std_p,
         mean_q=mean_q,
@@ -109,7 +108,7 @@ def gaussian_bhattacharyya(mean_p, log_std_p, mean_q, log_std_q):
     log_ratio = log_std_p - log_std_q
     log_sum = jnp.logaddexp(2 * log_std_p, 2 * log_std_q)
     apart = 0.25 * ((mean_p - mean_q) * jnp.exp(-0.5 * log_sum)) ** 2
-    # log cosh, by sinh where it would be a difference of nearly equal numbers.
+    # log cosh; through sinh near 0, where logaddexp - log 2 would cancel.
     near = jnp.abs(log_ratio) < 1
     small = 0.5 * jnp.log1p(jnp.sinh(jnp.where(near, log_ratio, 0)) ** 2)
     spread = jnp.where(near, small, jnp.logaddexp(log_ratio, -log_ratio) - _LOG2)
@@ -117,7 +116,7 @@ def gaussian_bhattacharyya(mean_p, log_std_p, mean_q, log_std_q):
 
 
 def gaussian_squared_hellinger(mean_p, log_std_p, mean_q, log_std_q):
-    """int (sqrt p - sqrt q)^2 = 2 (1 - int sqrt(p q)), in [0, 2]; others halve it.
+    """int (sqrt p - sqrt q)^2 = 2 (1 - int sqrt(p q)), in [0, 2]; some authors halve it.
 
     Args:
       mean_p: [..., D].
@@ -132,7 +131,6 @@ def gaussian_squared_hellinger(mean_p, log_std_p, mean_q, log_std_q):
       ValueError: the shapes differ.
     """
     arguments = _diagonal(
-        "gaussian_squared_hellinger",
         mean_p=mean_p,
         log_std_p=log_std_p,
         mean_q=mean_q,
@@ -157,7 +155,6 @@ def gaussian_squared_wasserstein(mean_p, log_std_p, mean_q, log_std_q):
       ValueError: the shapes differ.
     """
     mean_p, log_std_p, mean_q, log_std_q = _diagonal(
-        "gaussian_squared_wasserstein",
         mean_p=mean_p,
         log_std_p=log_std_p,
         mean_q=mean_q,
@@ -170,7 +167,7 @@ def gaussian_squared_wasserstein(mean_p, log_std_p, mean_q, log_std_q):
 def gaussian_kl_full(mean_p, covariance_p, mean_q, covariance_q):
     """KL(P || Q) = 1/2 (tr(C_q^-1 C_p) + |L_q^-1 (m_p - m_q)|^2 - D + log det C_q / det C_p).
 
-    Through the Cholesky factors C = L L^T; NaN if a covariance is not positive definite.
+    Computed from the Cholesky factors C = L L^T; NaN if a covariance is not positive definite.
 
     Args:
       mean_p: [..., D].
@@ -184,9 +181,7 @@ def gaussian_kl_full(mean_p, covariance_p, mean_q, covariance_q):
     Raises:
       ValueError: the shapes do not match.
     """
-    mean_p, chol_p, mean_q, chol_q = _full(
-        "gaussian_kl_full", mean_p, covariance_p, mean_q, covariance_q
-    )
+    mean_p, chol_p, mean_q, chol_q = _full(mean_p, covariance_p, mean_q, covariance_q)
     both = jnp.concatenate([chol_p, (mean_p - mean_q)[..., None]], axis=-1)
     whitened = jax.lax.linalg.triangular_solve(chol_q, both, left_side=True, lower=True)
     trace = jnp.sum(whitened**2, axis=(-2, -1)) - mean_p.shape[-1]
@@ -196,10 +191,10 @@ def gaussian_kl_full(mean_p, covariance_p, mean_q, covariance_q):
 def gaussian_squared_wasserstein_full(mean_p, covariance_p, mean_q, covariance_q):
     """W_2^2 = |m_p - m_q|^2 + tr(C_p + C_q - 2 (C_p^1/2 C_q C_p^1/2)^1/2).
 
-    The last trace is the sum of the singular values of L_p^T L_q, C = L L^T: there is no square
-    root of an eigenvalue, so the gradient is finite where eigenvalues coincide or the two laws
-    do. Rounding leaves about eps tr(C), which may be negative. NaN if a covariance is not
-    positive definite.
+    The trace of the root is computed as the sum of the singular values of L_p^T L_q, with Cholesky
+    factors C = L L^T. No square root of an eigenvalue is taken, so the gradient is finite when
+    eigenvalues coincide or P = Q. The rounding error is about eps tr(C), so the result may be
+    slightly negative. NaN if a covariance is not positive definite.
 
     Args:
       mean_p: [..., D].
@@ -213,9 +208,7 @@ def gaussian_squared_wasserstein_full(mean_p, covariance_p, mean_q, covariance_q
     Raises:
       ValueError: the shapes do not match.
     """
-    mean_p, chol_p, mean_q, chol_q = _full(
-        "gaussian_squared_wasserstein_full", mean_p, covariance_p, mean_q, covariance_q
-    )
+    mean_p, chol_p, mean_q, chol_q = _full(mean_p, covariance_p, mean_q, covariance_q)
     cross = jnp.matmul(jnp.swapaxes(chol_p, -2, -1), chol_q, precision=jax.lax.Precision.HIGHEST)
     overlap = jnp.sum(jnp.linalg.svd(cross, compute_uv=False), axis=-1)
     traces = jnp.sum(chol_p**2 + chol_q**2, axis=(-2, -1))
@@ -226,19 +219,17 @@ def _log_diagonal(matrix):
     return jnp.log(jnp.diagonal(matrix, axis1=-2, axis2=-1))
 
 
-def _diagonal(where, **arguments):
+def _diagonal(**arguments):
     arrays = {name: at_least_f32(x) for name, x in arguments.items()}
     first, shape = next((name, x.shape) for name, x in arrays.items())
     for name, x in arrays.items():
         if x.shape != shape or x.ndim == 0:
-            raise ValueError(
-                f"{where}: {name} {x.shape}; expected the shape of {first} {shape}, [..., D]"
-            )
+            raise ValueError(f"{name} {x.shape}; expected the shape of {first} {shape}, [..., D]")
     return arrays.values()
 
 
-def _full(where, mean_p, covariance_p, mean_q, covariance_q):
-    """The arguments in at least f32, with Cholesky factors in place of the covariances."""
+def _full(mean_p, covariance_p, mean_q, covariance_q):
+    """Returns the arguments in at least f32, the covariances replaced by Cholesky factors."""
     mean_p, covariance_p, mean_q, covariance_q = (
         at_least_f32(x) for x in (mean_p, covariance_p, mean_q, covariance_q)
     )
@@ -250,6 +241,6 @@ def _full(where, mean_p, covariance_p, mean_q, covariance_q):
     ):
         if x.shape != shape or x.ndim == 0:
             raise ValueError(
-                f"{where}: {name} {x.shape}; expected {shape} for a mean_p of {mean_p.shape}"
+                f"{name} {x.shape}; expected {shape} for mean_p {mean_p.shape}, [..., D]"
             )
     return mean_p, jnp.linalg.cholesky(covariance_p), mean_q, jnp.linalg.cholesky(covariance_q)

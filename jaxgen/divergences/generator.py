@@ -1,4 +1,4 @@
-"""An f-divergence from its generator alone: the rest follows by automatic differentiation."""
+"""f-divergences built from a generator f by automatic differentiation."""
 
 import math
 from typing import Any, NamedTuple
@@ -9,34 +9,36 @@ import jax.numpy as jnp
 from jaxgen.arguments import at_least_f32
 from jaxgen.divergences.f_divergence import FDivergence
 
-_BISECTIONS = 16  # bring log u to within 0.003 (f32) or 0.02 (f64) ...
-_NEWTON_STEPS = 40  # ... and a handful of these would do, but a kink of f makes them bisect on
+_BISECTIONS = 16  # bring log u to within 0.003 (f32) or 0.02 (f64)
+_NEWTON_STEPS = 40  # a few suffice for smooth f; at a kink of f they fall back to bisection
 
 
 def from_generator(f) -> FDivergence:
     """The `FDivergence` of any convex f: `from_generator(lambda u: (u - 1) ** 2)`.
 
-    The critic's score v stands for the density ratio u = v + sqrt(1 + v^2) = exp(arcsinh v), so
-    that
+    The critic's score v parametrizes the density ratio u = v + sqrt(1 + v^2) = exp(arcsinh v), so
 
         T = f'(u),   f*(T) = u f'(u) - f(u)
 
-    need no root finding. u covers (0, infinity), is increasing in v and grows linearly only: the
-    difference above is exact to about eps |f(u)|, which for u = exp(v) would be lost in f32 at
-    v = 16 wherever f'(infinity) is finite. Recover log(p / q) as arcsinh(v).
+    need no root finding. u is increasing in v, covers (0, infinity) and grows only linearly, so
+    the difference is accurate to about eps |f(u)|. With u = exp(v) and a finite f'(infinity), it
+    would lose all digits in f32 at v = 16. arcsinh(v) recovers log(p / q).
 
-    The conjugate at a given t, sup_u (u t - f(u)), is found by bisection and Newton steps in
-    log u inside the bracket |log u| <= 80 (f32) or 600 (f64), and is +inf if u lies above it; its
-    derivative is u (the envelope theorem) and the derivative of u is 1 / f''(u). At a kink of f
-    the conjugate is right, but the critic's gradient there is that of one side.
+    The conjugate at a given t, sup_u (u t - f(u)), is found by bisection and Newton steps in log u
+    within |log u| <= 80 (f32) or 600 (f64); it is +inf if the maximizer lies above that bracket.
+    Its derivative is u (envelope theorem), and the derivative of u is 1 / f''(u). At a kink of f
+    the conjugate is correct, and the critic's gradient is one-sided.
 
-    f(0) and f'(infinity) are read off at u = 1e-30 and 1e30, and taken as infinite if they still
-    change between 1e-15 and 1e-30 (1e15 and 1e30); where f is steeper than that, say so with
-    `from_generator(f)._replace(at_zero=..., slope_at_infinity=...)`.
+    f(0) is evaluated at u = 1e-30 and taken as infinite if it still changes between 1e-15 and
+    1e-30; f'(infinity) likewise at 1e30, against 1e15. If f converges more slowly, set the limits
+    with `from_generator(f)._replace(at_zero=..., slope_at_infinity=...)`.
 
     Args:
-      f: elementwise on arrays u > 0, differentiable twice by JAX, convex. f(1) = 0 makes
-        D(P || P) = 0; another constant shifts D and is left alone.
+      f: convex, elementwise on arrays u > 0, twice differentiable by JAX. D(P || P) = f(1), which
+        is not required to be 0.
+
+    Returns:
+      FDivergence.
 
     Raises:
       ValueError: f is not convex, or not finite, on a grid of u from exp(-5) to exp(5).
@@ -86,7 +88,7 @@ def _conjugate(f, slope, ends):
             low, high, x = state
             u = jnp.exp(x)
             value, curvature = jax.jvp(slope, (u,), (u,))
-            # Not (value > t): an overflow to NaN far from 1 is a step too far, too.
+            # value > t alone would miss a NaN from an overflow at large u.
             too_high = jnp.where(jnp.isnan(value), x > 0, value > t)
             low, high = jnp.where(too_high, low, x), jnp.where(too_high, x, high)
             newton = x - (value - t) / curvature
@@ -126,8 +128,8 @@ def _conjugate(f, slope, ends):
 
 
 def _measure(f, slope):
-    """f'(1) and the ends of f, after a look at whether f is convex."""
-    # In f64, whatever the mode: f' is a difference of large numbers at the ends.
+    """Returns f'(1) and the limits of f, after a convexity check."""
+    # Always in f64: at the ends f' may be a difference of large numbers.
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
         u = jnp.exp(jnp.linspace(-5.0, 5.0, 41))
         values = f(u)
@@ -135,20 +137,18 @@ def _measure(f, slope):
             _require_convex(u, values)
             ends = [float(x) for x in _ends(f, slope)]
             return float(slope(jnp.asarray(1.0))), _Ends(*ends)
-    # f closes over a traced number: nothing to see, and its own precision.
+    # f closes over a traced value: no check is possible, and the precision is that of the value.
     return slope(jnp.asarray(1.0)), _ends(f, slope)
 
 
 def _require_convex(u, values):
     if jnp.shape(values) != u.shape:
-        raise ValueError(
-            f"from_generator: f {jnp.shape(values)} of u {u.shape}; expected elementwise f"
-        )
+        raise ValueError(f"f(u) {jnp.shape(values)} for u {u.shape}; expected an elementwise f")
     chords = jnp.diff(values) / jnp.diff(u)
     falls = ~(jnp.diff(chords) >= -1e-5 * (1 + jnp.abs(chords[1:])))
     if falls.any():
         raise ValueError(
-            f"from_generator: non-convex f near u = {float(u[1:-1][falls.argmax()]):.3g}; expected "
+            f"non-convex f near u = {float(u[1:-1][falls.argmax()]):.3g}; expected "
             "a convex function of u > 0, finite there"
         )
 

@@ -1,9 +1,9 @@
-"""Lower bounds of mutual information from a critic's scores of pairs.
+"""Lower bounds on mutual information from a critic's scores of pairs.
 
-scores[i, j] = T(x_i, y_j) for a batch of pairs (x_i, y_i) drawn together: the diagonal holds the
-positives, and the other entries, B (B - 1) of them, stand for independent draws. Leading axes
-(the locations of a local Deep InfoMax) are kept apart. Each function returns [..., B] whose mean
-over the batch is the bound, in nats and in at least f32; ascend it.
+scores[i, j] = T(x_i, y_j) for a batch of pairs (x_i, y_i) drawn jointly: the diagonal holds the
+positive pairs, and the B (B - 1) other entries serve as independent draws. Leading axes (such as
+the locations of a local Deep InfoMax) are batch axes. Each function returns [..., B], in nats and
+at least f32; the mean over the last axis is the bound to maximize.
 """
 
 import math
@@ -16,15 +16,15 @@ from jaxgen.divergences.f_divergence import FDivergence
 
 
 def f_information_bound(divergence: FDivergence, scores):
-    """g_f(s_ii) - mean_{j != i} f*(g_f(s_ij)): bound of D_f(joint || product of marginals).
+    """g_f(s_ii) - mean_{j != i} f*(g_f(s_ij)): bound on D_f(joint || product of marginals).
 
-    With `kl()` it is NWJ, a bound of I(X; Y) reached at s = 1 + log p(x, y) / (p(x) p(y))
+    With `kl()` it is the NWJ bound on I(X; Y), tight at s = 1 + log(p(x, y) / (p(x) p(y)))
     (Nguyen, Wainwright and Jordan 2010, arXiv 0809.0853). With `jensen_shannon()` it is the
     estimator of Deep InfoMax (Hjelm et al. 2019, arXiv 1808.06670, equation 4) plus the constant
-    2 log 2: at most 2 log 2, so no estimate of I(X; Y) in nats, but steady in training.
+    2 log 2. It is then at most 2 log 2 and does not estimate I(X; Y), but trains stably.
 
     Args:
-      divergence: which one.
+      divergence: the f-divergence.
       scores: [..., B, B], raw, B >= 2.
 
     Returns:
@@ -33,17 +33,17 @@ def f_information_bound(divergence: FDivergence, scores):
     Raises:
       ValueError: scores are not square, or B < 2.
     """
-    scores = _square("f_information_bound", scores)
+    scores = _square(scores)
     others = jnp.mean(divergence.composed_conjugate(_off_diagonal(scores)), axis=-1)
     return divergence.activation(_diagonal(scores)) - others
 
 
 def donsker_varadhan_bound(scores):
-    """I(X; Y) >= E_joint[T] - log E_product[exp T], reached at T = log p(x, y) / p(x) p(y) + c.
+    """I(X; Y) >= E_joint[T] - log E_product[exp T], tight at T = log(p(x, y) / (p(x) p(y))) + c.
 
-    Donsker and Varadhan 1983; MINE (Belghazi et al. 2018, arXiv 1801.04062). The logarithm is of
-    the mean over all B (B - 1) pairs off the diagonal: a statistic of the whole batch, the same in
-    every entry returned. So the mean is an overestimate, in expectation, for few pairs.
+    Donsker and Varadhan 1983; MINE (Belghazi et al. 2018, arXiv 1801.04062). The log term uses the
+    mean over all B (B - 1) off-diagonal pairs: it is a statistic of the whole batch and the same in
+    every entry returned. With few pairs the estimate is biased upwards.
 
     Args:
       scores: [..., B, B], B >= 2.
@@ -54,7 +54,7 @@ def donsker_varadhan_bound(scores):
     Raises:
       ValueError: scores are not square, or B < 2.
     """
-    scores = _square("donsker_varadhan_bound", scores)
+    scores = _square(scores)
     size = scores.shape[-1]
     total = jax.nn.logsumexp(_off_diagonal(scores), axis=(-2, -1), keepdims=True)[..., 0]
     return _diagonal(scores) - (total - math.log(size * (size - 1)))
@@ -63,9 +63,10 @@ def donsker_varadhan_bound(scores):
 def info_nce_bound(scores):
     """I(X; Y) >= mean_i log B + s_ii - logsumexp_j s_ij, each at most log B.
 
-    van den Oord et al. 2018 (arXiv 1807.03748); in the form of Poole et al. 2019 (arXiv 1905.06922,
-    equation 10), with the positive among the B candidates. Rows are classified; hand in the
-    transpose, too, for the symmetric loss. log B - this is the cross-entropy.
+    van den Oord et al. 2018 (arXiv 1807.03748), in the form of Poole et al. 2019 (arXiv 1905.06922,
+    equation 10), where the positive is one of the B candidates. The softmax is over each row; for
+    the symmetric loss, average with the bound of the transposed scores. The cross-entropy is
+    log B minus this.
 
     Args:
       scores: [..., B, B], B >= 2.
@@ -76,7 +77,7 @@ def info_nce_bound(scores):
     Raises:
       ValueError: scores are not square, or B < 2.
     """
-    scores = _square("info_nce_bound", scores)
+    scores = _square(scores)
     log_size = math.log(scores.shape[-1])
     return log_size + _diagonal(scores) - jax.nn.logsumexp(scores, axis=-1)
 
@@ -86,16 +87,16 @@ def _diagonal(scores):
 
 
 def _off_diagonal(scores):
-    """[..., B, B] -> [..., B, B - 1], row by row: nothing is masked, so nothing can leak."""
+    """[..., B, B] -> [..., B, B - 1]: each row without its diagonal entry."""
     size = scores.shape[-1]
     flat = scores.reshape(*scores.shape[:-2], size * size)[..., 1:]
-    # After the first, every (B + 1)-th entry of the flat matrix lies on the diagonal.
+    # The first entry is dropped; then every (B + 1)-th entry of the flat matrix is diagonal.
     rows = flat.reshape(*scores.shape[:-2], size - 1, size + 1)[..., :-1]
     return rows.reshape(*scores.shape[:-2], size, size - 1)
 
 
-def _square(where, scores):
+def _square(scores):
     scores = at_least_f32(scores)
     if scores.ndim < 2 or scores.shape[-1] != scores.shape[-2] or scores.shape[-1] < 2:
-        raise ValueError(f"{where}: scores {scores.shape}; expected [..., B, B] with B >= 2")
+        raise ValueError(f"scores {scores.shape}; expected [..., B, B] with B >= 2")
     return scores

@@ -1,7 +1,7 @@
-"""The f-divergences of the literature, one record each: `kl()`, `squared_hellinger()`, ...
+"""Common f-divergences: `kl()`, `squared_hellinger()`, ...
 
-Generators and activations are those of Nowozin et al. 2016 (f-GAN, arXiv 1606.00709, tables 1, 2
-and 6), with activations made increasing throughout. D is written as an integral next to each name
+Generators and activations follow Nowozin et al. 2016 (f-GAN, arXiv 1606.00709, tables 1, 2 and 6),
+with signs chosen so that every activation is increasing. Each docstring gives D as an integral,
 because names and scales differ between papers.
 """
 
@@ -18,7 +18,7 @@ _LOG2 = math.log(2)
 
 
 def _record(f, conjugate, activation, composed, threshold, at_zero, slope_at_infinity):
-    """An FDivergence whose functions see at least f32, and f* is inf above its domain."""
+    """An FDivergence whose functions compute in at least f32; f* is inf above its domain."""
 
     def on_domain(t):
         if math.isinf(slope_at_infinity):
@@ -61,9 +61,8 @@ def reverse_kl() -> FDivergence:
 def chi_square_over_q() -> FDivergence:
     """D = int (p - q)^2 / q,  f(u) = (u - 1)^2.
 
-    The f-GAN paper calls it Pearson's; others (kexue.fm post 6016) call it Neyman's. Below t = -2
-    the supremum is at u = 0 and f* = -1; the paper's t^2 / 4 + t holds above only, and rises again
-    below.
+    The f-GAN paper calls it Pearson's; others (kexue.fm post 6016) call it Neyman's. For
+    t < -2 the supremum is at u = 0 and f* = -1; the paper's t^2 / 4 + t holds only for t >= -2.
     """
 
     def conjugate(t):
@@ -97,7 +96,7 @@ def chi_square_over_p() -> FDivergence:
 
 
 def squared_hellinger() -> FDivergence:
-    """D = int (sqrt p - sqrt q)^2, in [0, 2],  f(u) = (sqrt u - 1)^2; others halve it."""
+    """D = int (sqrt p - sqrt q)^2, in [0, 2],  f(u) = (sqrt u - 1)^2; some authors halve it."""
     return _record(
         f=lambda u: (jnp.sqrt(u) - 1) ** 2,
         conjugate=lambda t: t / (1 - t),
@@ -134,7 +133,7 @@ def jeffreys() -> FDivergence:
 def _jeffreys_log_ratio(t):
     """The root s of s + 1 - exp(-s) = t; x = -s solves exp(x) + x = 1 - t by Newton's method."""
     c = 1 - t
-    # Both starts lie above the root of a convex function: the iteration descends, no safeguard.
+    # The function is convex and both starts lie above its root, so the iteration descends to it.
     x = jnp.where(c > 1, jnp.log(jnp.maximum(c, 1)), c)
     for _ in range(6):
         w = jnp.exp(x)
@@ -152,7 +151,7 @@ def jensen_shannon() -> FDivergence:
     """D = int p log(2p / (p+q)) + q log(2q / (p+q)) = 2 JSD, in [0, 2 log 2].
 
     f(u) = u log u - (u + 1) log((u + 1) / 2): the f-GAN paper's scale, twice the divergence of Lin
-    1991 (and of kexue.fm post 6016).
+    1991 and of kexue.fm post 6016.
     """
     return _record(
         f=lambda u: xlogy(u, u) - (u + 1) * jnp.log((u + 1) / 2),
@@ -169,8 +168,8 @@ def weighted_jensen_shannon(pi: float) -> FDivergence:
     """D = pi KL(P || M) + (1 - pi) KL(Q || M),  M = pi P + (1 - pi) Q.
 
     f(u) = pi u log u - (1 - pi + pi u) log(1 - pi + pi u). At pi = 1/2 it is the JSD of Lin 1991,
-    half of `jensen_shannon`. D / pi tends to KL(P || Q) as pi -> 0, and D / (1 - pi) to
-    KL(Q || P) as pi -> 1.
+    half of `jensen_shannon`. As pi -> 0, D / pi tends to KL(P || Q); as pi -> 1,
+    D / (1 - pi) tends to KL(Q || P).
 
     Args:
       pi: weight of P, a Python number in (0, 1).
@@ -179,12 +178,12 @@ def weighted_jensen_shannon(pi: float) -> FDivergence:
       ValueError: pi is outside (0, 1).
     """
     if not 0 < pi < 1:
-        raise ValueError(f"weighted_jensen_shannon: pi {pi}; expected a number in (0, 1)")
+        raise ValueError(f"pi {pi}; expected a number in (0, 1)")
     rest = 1 - pi
     entropy = -pi * math.log(pi)
 
     def composed(v):
-        # log(1 - exp(-softplus(-v) / pi)); past 40 softplus(-v) is exp(-v) to the last bit of f64.
+        # log(1 - exp(-softplus(-v) / pi)); above 40, softplus(-v) rounds to exp(-v) in f64.
         far = v > 40
         inner = jax.nn.log1mexp(jax.nn.softplus(-jnp.where(far, 0, v)) / pi)
         return rest * (math.log(rest) - jnp.where(far, -v - math.log(pi), inner))
@@ -203,8 +202,8 @@ def weighted_jensen_shannon(pi: float) -> FDivergence:
 def gan() -> FDivergence:
     """The GAN objective: D = 2 JSD - 2 log 2,  f(u) = u log u - (u + 1) log(u + 1).
 
-    T = log sigmoid(v) and f*(T) = -log(1 - sigmoid(v)): v is the logit of "real" (Goodfellow et al.
-    2014, arXiv 1406.2661). D(P || P) = f(1) = -2 log 2, not 0.
+    T = log sigmoid(v) and f*(T) = -log(1 - sigmoid(v)), where v is the logit of "real" (Goodfellow
+    et al. 2014, arXiv 1406.2661). D(P || P) = f(1) = -2 log 2, not 0.
     """
     return _record(
         f=lambda u: xlogy(u, u) - (u + 1) * jnp.log1p(u),
@@ -220,10 +219,10 @@ def gan() -> FDivergence:
 def alpha_divergence(alpha: float) -> FDivergence:
     """D = (int p^alpha q^(1 - alpha) - 1) / (alpha (alpha - 1)).
 
-    f(u) = (u^alpha - 1 - alpha (u - 1)) / (alpha (alpha - 1)). alpha -> 1 is `kl`, -> 0 is
-    `reverse_kl`, 1/2 is 2 `squared_hellinger`, 2 is half of `chi_square_over_q`, -1 half of
-    `chi_square_over_p`. For alpha > 1, f*(t) = -1 / alpha below t = -1 / (alpha - 1), where the
-    unclamped power is wrong or NaN.
+    f(u) = (u^alpha - 1 - alpha (u - 1)) / (alpha (alpha - 1)). Special cases:
+    alpha -> 1 is `kl`, alpha -> 0 is `reverse_kl`, 1/2 is 2 `squared_hellinger`, 2 is half of
+    `chi_square_over_q`, and -1 is half of `chi_square_over_p`. For alpha > 1, f*(t) is clamped to
+    -1 / alpha below t = -1 / (alpha - 1), where the usual power is wrong or NaN.
 
     Args:
       alpha: a Python number, neither 0 nor 1.
@@ -232,10 +231,10 @@ def alpha_divergence(alpha: float) -> FDivergence:
       ValueError: alpha is 0, 1, infinite or NaN.
     """
     if alpha in (0, 1) or not math.isfinite(alpha):
-        raise ValueError(f"alpha_divergence: alpha {alpha}; expected a number other than 0 and 1")
+        raise ValueError(f"alpha {alpha}; expected a number other than 0 and 1")
     power = alpha / (alpha - 1)
 
-    def f(u):  # by expm1 where the powers cancel
+    def f(u):  # expm1 near alpha = 0 and 1, where the powers cancel
         if abs(alpha) < 0.03:
             return (jnp.expm1(alpha * jnp.log(u)) / alpha - (u - 1)) / (alpha - 1)
         if abs(alpha - 1) < 0.03:
@@ -263,7 +262,7 @@ def alpha_divergence(alpha: float) -> FDivergence:
 
 
 def _log_softplus(x):
-    """log(log(1 + exp(x))), which is x to the last bit of f64 below -40."""
+    """log(log(1 + exp(x))), which rounds to x in f64 below -40."""
     far = x < -40
     return jnp.where(far, x, jnp.log(jax.nn.softplus(jnp.where(far, 0, x))))
 
@@ -271,8 +270,8 @@ def _log_softplus(x):
 def total_variation() -> FDivergence:
     """D = 1/2 int |p - q|, in [0, 1],  f(u) = |u - 1| / 2.
 
-    f has a kink at 1: f'(1) is the whole interval [-1/2, 1/2], and the threshold its middle. The
-    best critic is T = sign(p - q) / 2, reached as |v| -> infinity.
+    f has a kink at 1: its subdifferential is [-1/2, 1/2], and the threshold is the midpoint. The
+    optimal critic is T = sign(p - q) / 2, approached as |v| -> infinity.
     """
     return _record(
         f=lambda u: (u - 1) * jnp.sign(u - 1) / 2,  # gradient 0, not 1/2, at the kink

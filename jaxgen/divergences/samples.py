@@ -1,7 +1,7 @@
 """Distances between two samples: maximum mean discrepancy, energy, (sliced) Wasserstein.
 
-All of them are numbers for a whole batch: x is [N, D] and y [M, D], and a scalar comes back, in at
-least f32. On a batch that is sharded, `jit` over the global arrays gives the global distance.
+Each is a statistic of the whole batch: it takes x [N, D] and y [M, D] and returns a scalar in at
+least f32. For a sharded batch, `jit` over the global arrays gives the global distance.
 """
 
 from collections.abc import Callable
@@ -14,12 +14,11 @@ from jaxgen.arguments import at_least_f32, require
 
 
 def squared_distances(x, y):
-    """|x_i - y_j|^2, from differences and not from |x|^2 - 2 x y + |y|^2.
+    """|x_i - y_j|^2, computed from the differences rather than |x|^2 - 2 x y + |y|^2.
 
-    Never negative, exactly 0 for equal points, and as precise far from the origin as near it. XLA
-    fuses the sum: the [N, M, D] differences are not stored. For large D it takes more time than
-    a matrix product would. The gradient is made of matrix products in full f32 (not TF32), with
-    the mean of all points taken off.
+    Never negative, exactly 0 for equal points, and equally precise far from the origin. XLA fuses
+    the sum, so the [N, M, D] differences are not stored, but for large D it is slower than a
+    matrix product. The gradient uses matrix products in full f32 (not TF32) of the centered points.
 
     Args:
       x: [N, D].
@@ -29,22 +28,22 @@ def squared_distances(x, y):
       [N, M].
 
     Raises:
-      ValueError: not two sets of points of one dimension.
+      ValueError: x and y are not [N, D] and [M, D], or are empty.
     """
-    x, y = _points("squared_distances", x, y)
+    x, y = _points(x, y)
     return _squared_distances(x, y)
 
 
 @jax.custom_jvp
 def _squared_distances(x, y):
-    # The barrier keeps calls apart: XLA would share an array of [N, M, D], and so store it.
+    # The barrier keeps XLA from sharing (and so storing) the [N, M, D] differences between calls.
     x, y = jax.lax.optimization_barrier((x, y))
     return jnp.sum((x[:, None, :] - y[None, :, :]) ** 2, axis=-1)
 
 
 @_squared_distances.defjvp
 def _(primals, tangents):
-    """2 (x_i - y_j) . (dx_i - dy_j) by matrix products, for XLA does store the differences here."""
+    """2 (x_i - y_j) . (dx_i - dy_j) as matrix products; XLA would store the differences here."""
     (x, y), (dx, dy) = primals, tangents
     center = jax.lax.stop_gradient(jnp.mean(jnp.concatenate([x, y]), axis=0, keepdims=True))
     x, y = x - center, y - center
@@ -58,20 +57,20 @@ def _product(x, y):
 
 
 def rbf_kernel(bandwidth) -> Callable:
-    """k(x, y) = sum over bandwidths s of exp(-|x - y|^2 / (2 s^2)).
+    """k(x, y) = sum_s exp(-|x - y|^2 / (2 s^2)), summed over the bandwidths s.
 
     Args:
-      bandwidth: s > 0, in the units of x; a number, or an array of any shape to sum over.
+      bandwidth: s > 0, in units of x; a number, or an array of any shape to sum over.
 
     Returns:
       (x [N, D], y [M, D]) -> [N, M].
 
     Raises:
-      ValueError: a bandwidth <= 0, or no bandwidth.
+      ValueError: a bandwidth is <= 0, or there is none.
     """
-    require("rbf_kernel", above=0, bandwidth=bandwidth)
+    require(above=0, bandwidth=bandwidth)
     if 0 in np.shape(bandwidth):
-        raise ValueError(f"rbf_kernel: bandwidth {bandwidth}; expected one number > 0 or more")
+        raise ValueError(f"bandwidth {bandwidth}; expected at least one number > 0")
 
     def kernel(x, y):
         squared = squared_distances(x, y)[..., None]
@@ -82,9 +81,9 @@ def rbf_kernel(bandwidth) -> Callable:
 
 
 def polynomial_kernel(degree: int = 3) -> Callable:
-    """k(x, y) = (x . y / D + 1)^degree; degree 3 is that of KID.
+    """k(x, y) = (x . y / D + 1)^degree; KID uses degree 3.
 
-    Binkowski et al. 2018 (arXiv 1801.01401). Products are taken in full f32 (not TF32).
+    Binkowski et al. 2018 (arXiv 1801.01401). Computed in full f32 (not TF32).
 
     Args:
       degree: an integer >= 1.
@@ -93,13 +92,13 @@ def polynomial_kernel(degree: int = 3) -> Callable:
       (x [N, D], y [M, D]) -> [N, M].
 
     Raises:
-      ValueError: degree is no integer >= 1.
+      ValueError: degree is not an integer >= 1.
     """
     if degree < 1 or degree % 1:
-        raise ValueError(f"polynomial_kernel: degree {degree}; expected an integer >= 1")
+        raise ValueError(f"degree {degree}; expected an integer >= 1")
 
     def kernel(x, y):
-        x, y = _points("polynomial_kernel", x, y)
+        x, y = _points(x, y)
         return (_product(x, y) / x.shape[1] + 1) ** degree
 
     return kernel
@@ -108,7 +107,7 @@ def polynomial_kernel(degree: int = 3) -> Callable:
 def energy_kernel() -> Callable:
     """k(x, y) = -|x - y|, conditionally positive definite; the gradient at x = y is 0.
 
-    With it the squared MMD is the energy distance (Sejdinovic et al. 2013, arXiv 1207.6076).
+    Its squared MMD is the energy distance (Sejdinovic et al. 2013, arXiv 1207.6076).
 
     Returns:
       (x [N, D], y [M, D]) -> [N, M].
@@ -123,11 +122,11 @@ def energy_kernel() -> Callable:
 
 
 def squared_mmd(kernel, x, y):
-    """MMD^2 as a V-statistic: mean k(x, x') + mean k(y, y') - 2 mean k(x, y), all pairs.
+    """MMD^2 as a V-statistic: mean k(x, x') + mean k(y, y') - 2 mean k(x, y) over all pairs.
 
-    Gretton et al. 2012, Journal of Machine Learning Research 13, equation 5. The distance between
-    the two empirical laws: >= 0, 0 if they are equal, and biased upwards, by O(1/N + 1/M), as an
-    estimate of the distance between the laws they were drawn from.
+    Gretton et al. 2012, Journal of Machine Learning Research 13, equation 5. This is the squared
+    distance between the two empirical distributions: >= 0, and 0 if they are equal. As an estimate
+    for the underlying distributions it is biased upwards by O(1/N + 1/M).
 
     Args:
       kernel: (x [N, D], y [M, D]) -> [N, M].
@@ -138,17 +137,17 @@ def squared_mmd(kernel, x, y):
       a scalar.
 
     Raises:
-      ValueError: not two sets of points of one dimension.
+      ValueError: x and y are not [N, D] and [M, D], or are empty.
     """
-    x, y = _points("squared_mmd", x, y)
+    x, y = _points(x, y)
     return jnp.mean(kernel(x, x)) + jnp.mean(kernel(y, y)) - 2 * jnp.mean(kernel(x, y))
 
 
 def squared_mmd_unbiased(kernel, x, y):
-    """MMD^2 as a U-statistic: means over i != j within a sample; may be negative.
+    """MMD^2 as a U-statistic: means within a sample are over i != j; may be negative.
 
     Gretton et al. 2012, Journal of Machine Learning Research 13, lemma 6. With
-    `polynomial_kernel()` on classifier features it is KID (arXiv 1801.01401).
+    `polynomial_kernel()` on Inception features it is KID (arXiv 1801.01401).
 
     Args:
       kernel: (x [N, D], y [M, D]) -> [N, M].
@@ -156,15 +155,15 @@ def squared_mmd_unbiased(kernel, x, y):
       y: [M, D], M >= 2.
 
     Returns:
-      a scalar whose expectation over samples is the squared MMD of the two laws.
+      a scalar, an unbiased estimate of the squared MMD of the two distributions.
 
     Raises:
-      ValueError: fewer than 2 samples, or not two sets of points of one dimension.
+      ValueError: fewer than 2 samples, or x and y are not [N, D] and [M, D].
     """
-    x, y = _points("squared_mmd_unbiased", x, y)
+    x, y = _points(x, y)
     if min(len(x), len(y)) < 2:
         name, few = ("x", x) if len(x) < 2 else ("y", y)
-        raise ValueError(f"squared_mmd_unbiased: {name} {few.shape}; expected at least 2 samples")
+        raise ValueError(f"{name} {few.shape}; expected at least 2 samples")
 
     def within(x):
         n = len(x)
@@ -175,10 +174,10 @@ def squared_mmd_unbiased(kernel, x, y):
 
 
 def energy_distance(x, y):
-    """2 E|X - Y| - E|X - X'| - E|Y - Y'| between the empirical laws (V-statistic), >= 0.
+    """2 E|X - Y| - E|X - X'| - E|Y - Y'| of the empirical distributions, >= 0.
 
-    Szekely and Rizzo 2013, Journal of Statistical Planning and Inference 143. It is a squared
-    metric: scipy.stats.energy_distance is its square root.
+    A V-statistic. Szekely and Rizzo 2013, Journal of Statistical Planning and Inference 143. It is
+    a squared metric: scipy.stats.energy_distance is its square root.
 
     Args:
       x: [N, D].
@@ -188,18 +187,18 @@ def energy_distance(x, y):
       a scalar; the gradient at coinciding points is finite.
 
     Raises:
-      ValueError: not two sets of points of one dimension.
+      ValueError: x and y are not [N, D] and [M, D], or are empty.
     """
-    x, y = _points("energy_distance", x, y)
+    x, y = _points(x, y)
     return squared_mmd(energy_kernel(), x, y)
 
 
 def wasserstein_1d(x, y, p=1):
-    """W_p^p = int_0^1 |F_x^-1(s) - F_y^-1(s)|^p ds between empirical laws on the line.
+    """W_p^p = int_0^1 |F_x^-1(s) - F_y^-1(s)|^p ds between empirical distributions on the line.
 
-    Exact for any two sizes: the quantile functions are steps, and the integral a sum over the
-    union of their breaks; for equal sizes, over the sorted pairs. The power p is left on, because
-    the p-th root has no gradient at 0; for p = 1 this is scipy.stats.wasserstein_distance.
+    Exact for any N and M: the quantile functions are step functions, so the integral is a sum over
+    the union of their breakpoints (for N = M, over the sorted pairs). The p-th root is not taken,
+    because it has no gradient at 0. For p = 1 this is scipy.stats.wasserstein_distance.
 
     Args:
       x: [..., N].
@@ -210,14 +209,14 @@ def wasserstein_1d(x, y, p=1):
       [...].
 
     Raises:
-      ValueError: p < 1, or shapes that do not match.
+      ValueError: p < 1, the leading shapes differ, or x or y is empty or a scalar.
     """
-    require("wasserstein_1d", least=1, p=p)
+    require(least=1, p=p)
     x, y = at_least_f32(x), at_least_f32(y)
     if x.ndim == 0 or y.ndim == 0 or x.shape[:-1] != y.shape[:-1] or 0 in (*x.shape, *y.shape):
-        raise ValueError(f"wasserstein_1d: y {y.shape}; expected [..., M] for x [..., N] {x.shape}")
+        raise ValueError(f"y {y.shape}; expected [..., M] for x [..., N] {x.shape}")
     n, m = x.shape[-1], y.shape[-1]
-    # In units of 1 / (n m), so that breaks which coincide do so exactly.
+    # In units of 1 / (n m), as integers, so that shared breakpoints are exactly equal.
     breaks = np.union1d(np.arange(n + 1) * m, np.arange(m + 1) * n)
     left, weight = breaks[:-1], np.diff(breaks) / (n * m)
     gap = jnp.sort(x, axis=-1)[..., left // m] - jnp.sort(y, axis=-1)[..., left // n]
@@ -228,33 +227,33 @@ def wasserstein_1d(x, y, p=1):
 def sliced_wasserstein(key, x, y, *, projections: int = 128, p=2):
     """SW_p^p = mean over random directions d of W_p^p(d . x, d . y).
 
-    Bonneel et al. 2015, Journal of Mathematical Imaging and Vision 51. The power p is left on, as
-    in `wasserstein_1d`. For p = 2 and a shift by a vector a it tends to |a|^2 / D.
+    Bonneel et al. 2015, Journal of Mathematical Imaging and Vision 51. The p-th root is not taken,
+    as in `wasserstein_1d`. For p = 2 and y = x + a it tends to |a|^2 / D.
 
     Args:
       key: a PRNG key, used once.
       x: [N, D].
       y: [M, D].
-      projections: how many directions, uniform on the unit sphere, >= 1.
+      projections: number of directions, uniform on the unit sphere, >= 1.
       p: a Python number >= 1.
 
     Returns:
       a scalar.
 
     Raises:
-      ValueError: p < 1, projections < 1, or not two sets of points of one dimension.
+      ValueError: p < 1, projections < 1, or x and y are not [N, D] and [M, D].
     """
-    require("sliced_wasserstein", least=1, projections=projections, p=p)
-    x, y = _points("sliced_wasserstein", x, y)
-    # In f32 whatever x is: the same key gives the same directions.
+    require(least=1, projections=projections, p=p)
+    x, y = _points(x, y)
+    # Drawn in f32, so that a key gives the same directions for every dtype of x.
     directions = jax.random.normal(key, (projections, x.shape[1]), jnp.float32).astype(x.dtype)
     directions /= jnp.linalg.norm(directions, axis=1, keepdims=True)
 
     return jnp.mean(wasserstein_1d(_product(directions, x), _product(directions, y), p))
 
 
-def _points(where, x, y):
+def _points(x, y):
     x, y = at_least_f32(x), at_least_f32(y)
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or 0 in (*x.shape, *y.shape):
-        raise ValueError(f"{where}: y {y.shape}; expected [M, D] for x [N, D] {x.shape}")
+        raise ValueError(f"y {y.shape}; expected [M, D] for x [N, D] {x.shape}")
     return x, y

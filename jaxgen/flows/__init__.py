@@ -8,6 +8,7 @@ x = sample(flow, params, key, (64, 32, 32, 3), temperature=0.7)
 """
 
 from jaxgen.flows.bijector import Bijector, Fixed, chain, repeat, stack, trainable
+from jaxgen.flows.conditioners import ConvNet, ResNet
 from jaxgen.flows.coupling import (
     Split,
     Transform,
@@ -50,7 +51,9 @@ from jaxgen.flows.spline import rational_quadratic_spline
 __all__ = [
     "Base",
     "Bijector",
+    "ConvNet",
     "Fixed",
+    "ResNet",
     "Split",
     "Transform",
     "actnorm",

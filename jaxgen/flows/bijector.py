@@ -1,14 +1,14 @@
-"""What a bijector is, and how deep ones are made: `chain` and `repeat`.
+"""Bijectors, and their composition with `chain` and `repeat`.
 
-A bijector is a triple of pure functions, as an optax transformation is:
+A bijector is a NamedTuple of pure functions, like an optax transformation:
 
-    params    = init(key, x, context)         sees data: statistics come from the batch x
+    params    = init(key, x, context)         may depend on statistics of the batch x
     z, logdet = forward(params, x, context)   data to latent, logdet [B] = log |det dz/dx|
     x, logdet = inverse(params, z, context)   latent to data, logdet [B] = log |det dx/dz|
 
-x is [B, ...]; z is an array, or a tuple of arrays where a multiscale flow factors some out.
-`context` is None or an array (or a pytree of them) on which the layer may depend: floats, or
-integer labels for a network that embeds them.
+x is [B, ...]; z is an array, or a tuple of arrays for a multiscale flow, which factors out latents.
+`context` is None or a pytree of arrays that the layer is conditioned on: floats, or integer labels
+for a network that embeds them.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,13 +22,14 @@ class Bijector(NamedTuple):
     """An invertible map of a batch with its log-determinant.
 
     Attributes:
-      init: (key, x, context=None) -> params. A layer with data-dependent parameters (actnorm)
-        takes its statistics from x: hand it a large batch, the global one on several devices.
+      init: (key, x, context=None) -> params. Layers with data-dependent initialisation (actnorm)
+        use the statistics of x, so pass a large batch; on several devices, the global batch.
       forward: (params, x, context=None) -> (z, logdet [B]).
       inverse: (params, z, context=None) -> (x, logdet [B]).
-      backward: the step of reversible backpropagation, or None for the general one:
-        (params, z, context, (g_z, g_logdet)) -> (x, (g_params, g_x, g_context)), the input and
-        the cotangents of forward there, from its output alone.
+      backward: one step of reversible backpropagation,
+        (params, z, context, (g_z, g_logdet)) -> (x, (g_params, g_x, g_context)). It reconstructs
+        the input x from the output z and returns it with the cotangents of `forward` at x. None
+        means the general implementation: `inverse`, then the VJP of `forward`.
     """
 
     init: Callable[..., Any]
@@ -38,9 +39,10 @@ class Bijector(NamedTuple):
 
 
 class Fixed(NamedTuple):
-    """A leaf of params that is stored and stacked with them but never trained.
+    """A leaf of params that is never trained.
 
-    Its gradient is zero, so gradient steps leave it alone; keep weight decay away from it with
+    It is stored and stacked like every other leaf, but its gradient is zero, so gradient steps do
+    not change it. Exclude it from weight decay with
     `optax.add_decayed_weights(rate, mask=trainable)`.
     """
 
@@ -63,12 +65,12 @@ def sum_event(x):
 def constant_logdet(value, x):
     """The scalar `value` as a log-determinant for every example of x: [B], at least f32."""
     dtype = jnp.promote_types(x.dtype, jnp.float32)
-    # full_like also makes it vary over the mesh as x does, which scan asks of it in shard_map.
+    # full_like also makes it vary over the same mesh axes as x, as scan requires under shard_map.
     return jnp.full_like(x, value, dtype=dtype, shape=x.shape[:1])
 
 
 def backward(bijector: Bijector):
-    """`bijector.backward`, or the general one: invert, then differentiate forward there."""
+    """`bijector.backward`, or the general implementation: `inverse`, then the VJP of `forward`."""
     if bijector.backward is not None:
         return bijector.backward
 
@@ -81,7 +83,7 @@ def backward(bijector: Bijector):
 
 
 def _differentiable(tree):
-    """Leave out integer leaves: labels have no cotangent, and float0 does not add."""
+    """Drops integer leaves: labels have no cotangent, and float0 arrays cannot be added."""
     return jax.tree.map(lambda x: x if jnp.issubdtype(x.dtype, jnp.inexact) else None, tree)
 
 
@@ -95,7 +97,7 @@ def chain(*bijectors: Bijector) -> Bijector:
       ValueError: no bijector is given.
     """
     if not bijectors:
-        raise ValueError("chain: no bijectors; expected at least one")
+        raise ValueError("no bijectors; expected at least one")
 
     def init(key, x, context=None):
         params = []
@@ -134,32 +136,34 @@ def chain(*bijectors: Bijector) -> Bijector:
 def repeat(
     bijector: Bijector, depth: int, *, remat: bool = False, reversible: bool = False
 ) -> Bijector:
-    """`depth` copies of a shape-preserving bijector, each with parameters of its own.
+    """`depth` copies of a shape-preserving bijector, each with its own parameters.
 
-    Parameters are stacked on a new first axis and one `lax.scan` runs over them, so that the time
-    to compile does not depend on the depth.
+    Parameters are stacked on a new first axis and one `lax.scan` runs over them, so compile time
+    does not depend on the depth.
 
-    Training memory: by default every layer's activations are kept. `remat` keeps each layer's
-    input only and computes the rest again. `reversible` keeps nothing but the final output: the
-    backward pass recovers each input from the layer's inverse (Gomez et al. 2017, arXiv
-    1707.04585), so activation memory does not grow with depth, at about remat's cost, because a
-    coupling evaluates its conditioner once for both the inverse and the gradient. Inputs come
-    back to rounding error, which the least contracting layers set; reverse mode only.
+    Training memory: by default the activations of every layer are stored. `remat` stores only the
+    input of each layer and recomputes the rest. `reversible` stores only the final output, and the
+    backward pass recovers each layer's input by inversion (Gomez et al. 2017, arXiv 1707.04585), so
+    activation memory does not grow with depth. It costs about as much as `remat`, because a
+    coupling evaluates its conditioner once for both the inverse and the gradient. Inputs are
+    recovered up to rounding errors, which grow where the inverse is expanding. `reversible`
+    supports reverse-mode differentiation only.
 
     Args:
       bijector: maps x to a z of the same shape and dtype.
-      depth: how many, at least 1.
-      remat: recompute each layer's inside in the backward pass.
+      depth: number of copies, >= 1.
+      remat: recompute each layer's activations in the backward pass.
       reversible: recompute inputs by inversion in the backward pass.
 
     Raises:
       ValueError: depth < 1, or remat and reversible together.
     """
     if depth < 1:
-        raise ValueError(f"repeat: depth {depth}; expected at least 1")
+        raise ValueError(f"depth {depth}; expected at least 1")
     if remat and reversible:
-        raise ValueError("repeat: remat and reversible are two ways to save memory; choose one")
-    # Inside scan nothing can be merged with the forward pass: the barriers would only cost.
+        raise ValueError("remat and reversible are both True; expected at most one of them")
+    # Inside scan, recomputation cannot be merged with the forward pass, so prevent_cse's barriers
+    # would only cost time.
     layer = jax.checkpoint(bijector.forward, prevent_cse=False) if remat else bijector.forward
 
     def init(key, x, context=None):

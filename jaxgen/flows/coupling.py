@@ -1,4 +1,4 @@
-"""Coupling layers: one part of x decides how the other part is moved.
+"""Coupling layers: one part of x determines how the other part is transformed.
 
 Dinh et al. 2014 (NICE, arXiv 1410.8516), 2017 (RealNVP, arXiv 1605.08803).
 """
@@ -13,11 +13,11 @@ from jaxgen.flows.bijector import Bijector, sum_event
 
 
 class Split(NamedTuple):
-    """How x is cut in two; both functions only move elements around.
+    """A split of x into two parts; both functions only rearrange elements.
 
     Attributes:
       divide: x -> (fixed, moved).
-      merge: (fixed, moved) -> x, undoes it.
+      merge: (fixed, moved) -> x, the inverse of `divide`.
     """
 
     divide: Callable[..., Any]
@@ -33,11 +33,11 @@ def halves() -> Split:
 
 
 def even_odd() -> Split:
-    """Even places of the last axis fixed, odd places moved (NICE). The axis must be even."""
+    """Even indices of the last axis fixed, odd indices moved (NICE). Its length must be even."""
 
     def divide(x):
         if x.shape[-1] % 2:
-            raise ValueError(f"even_odd: last axis of {x.shape} is odd; expected an even one")
+            raise ValueError(f"last axis of {x.shape} is odd; expected an even one")
         pairs = x.reshape(*x.shape[:-1], -1, 2)
         return pairs[..., 0], pairs[..., 1]
 
@@ -48,9 +48,9 @@ def even_odd() -> Split:
 
 
 def checkerboard() -> Split:
-    """White squares ((h + w) even) of [B, H, W, C] fixed, black ones moved (RealNVP). W is even.
+    """White squares ((h + w) even) of [B, H, W, C] fixed, black squares moved (RealNVP).
 
-    Each part is [B, H, W/2, C].
+    W must be even; each part is [B, H, W/2, C].
     """
 
     def odd_row(x):
@@ -58,7 +58,7 @@ def checkerboard() -> Split:
 
     def divide(x):
         if x.ndim != 4 or x.shape[2] % 2:
-            raise ValueError(f"checkerboard: x {x.shape}; expected [B, H, W, C] with an even W")
+            raise ValueError(f"x {x.shape}; expected [B, H, W, C] with an even W")
         left, right = x[:, :, 0::2], x[:, :, 1::2]
         return jnp.where(odd_row(x), right, left), jnp.where(odd_row(x), left, right)
 
@@ -72,7 +72,7 @@ def checkerboard() -> Split:
 
 
 def swapped(split: Split) -> Split:
-    """The same cut with the two parts in exchanged roles."""
+    """The same split with the roles of the two parts exchanged."""
     return Split(lambda x: split.divide(x)[::-1], lambda fixed, moved: split.merge(moved, fixed))
 
 
@@ -80,7 +80,7 @@ class Transform(NamedTuple):
     """An elementwise bijection whose parameters a conditioner supplies.
 
     Attributes:
-      size: parameters per element; `raw` is [..., size * C] for x [..., C], and raw = 0 is the
+      size: parameters per element; `raw` is [..., size * C] for x [..., C], and raw = 0 gives the
         identity.
       forward: (raw, x) -> (z, log_slope), both of x's shape; log_slope may be of a wider dtype.
       inverse: (raw, z) -> (x, log_slope of the inverse).
@@ -103,8 +103,8 @@ def additive() -> Transform:
 def affine(limit: float = 2.0) -> Transform:
     """z = x * exp(s) + shift with |s| < limit (RealNVP, section 3.2).
 
-    s = limit * tanh(raw_s / limit), and the same s is the log-determinant. The bound is where this
-    differs from common code: an unbounded scale trains well and then overflows in the inverse.
+    s = limit * tanh(raw_s / limit) is also the log-slope. Common code does not bound s; training
+    then works, but the inverse can overflow.
 
     Args:
       limit: bound of the log-scale, > 0.
@@ -113,7 +113,7 @@ def affine(limit: float = 2.0) -> Transform:
       ValueError: limit <= 0.
     """
     if limit <= 0:
-        raise ValueError(f"affine: limit {limit}; expected a number > 0")
+        raise ValueError(f"limit {limit}; expected a number > 0")
 
     def shift_and_log_scale(raw):
         shift, s = jnp.split(raw, 2, axis=-1)
@@ -135,13 +135,13 @@ def coupling(
 ) -> Bijector:
     """z_fixed = x_fixed,  z_moved = T(x_moved; raw),  raw = net(x_fixed, context).
 
-    Dinh et al. 2017, equations 4 to 8 (arXiv 1605.08803). With T affine and the moved part
-    factored out afterwards it is also Glow's conditional Gaussian prior: the latent is
-    (x_moved - mean) / std with mean and std read off the part that is kept.
+    Dinh et al. 2017, equations 4 to 8 (arXiv 1605.08803). If T is affine and the moved part is
+    factored out afterwards, this layer is Glow's conditional Gaussian prior: the latent is
+    (x_moved - mean) / std, with mean and std computed from the part that is kept.
 
     Args:
-      conditioner: features -> network, anything with flax's `init(key, x, context)` and
-        `apply(params, x, context)`; maps [..., C_fixed] to [..., features].
+      conditioner: features -> network with flax's `init(key, x, context)` and
+        `apply(params, x, context)`, which maps [..., C_fixed] to [..., features].
       transform: `additive()`, `affine()` or `rational_quadratic_spline()`.
       split: `halves()` by default.
     """

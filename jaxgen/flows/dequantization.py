@@ -1,7 +1,8 @@
-"""From integers to densities and back: dequantization noise, the logit, and exact decoding.
+"""Dequantization of integer data, the logit, and exact decoding to integers.
 
-A flow gives a density, an image is a vector of integers. Noise u in [0, 1) on each integer turns
-one into the other (Theis et al. 2016, arXiv 1511.01844; Ho et al. 2019, Flow++, arXiv 1902.00275):
+A flow models a continuous density, but an image is a vector of integers. With noise u in [0, 1)
+added to each integer, the density bounds the probability of the image from below (Theis et al.
+2016, arXiv 1511.01844; Ho et al. 2019, Flow++, arXiv 1902.00275):
 
     log P(x) >= E_u [ log p((x + u) / levels) - log q(u | x) ] - D log levels
 """
@@ -35,11 +36,11 @@ def dequantize(key, x, levels: int = 256):
 def variational_dequantize(flow: Bijector, params, key, x, levels: int = 256):
     """Dequantization with learned noise: u = sigmoid(f(eps; x)), eps ~ N(0, 1).
 
-    Ho et al. 2019, section 3.1. log q(u|x) = log N(eps) - log|det df| - log sigmoid'(f), and the
-    bound is as for `dequantize`, tighter once f is trained.
+    Ho et al. 2019, section 3.1. log q(u|x) = log N(eps) - log|det df| - log sigmoid'(f). The bound
+    has the form of `dequantize`'s and is tighter once f is trained.
 
     Args:
-      flow: bijector f on [B, ...] given a context of the same shape: x / levels - 1/2.
+      flow: bijector f on [B, ...], called with the context x / levels - 1/2 of the same shape.
       params: its parameters.
       key: a PRNG key, used once.
       x: integers 0..levels-1, [B, ...], of any dtype.
@@ -58,7 +59,7 @@ def variational_dequantize(flow: Bijector, params, key, x, levels: int = 256):
 
 
 def _inside_bin(x, u, levels):
-    """(x + u) / levels, kept a few roundings off the bin's edges.
+    """(x + u) / levels, kept a few rounding errors away from the edges of its bin.
 
     In f32, 200 + 0.999999 rounds to 201, and 255 + 0.999999 to 256, whose logit is infinite.
     """
@@ -70,8 +71,8 @@ def _inside_bin(x, u, levels):
 def quantize(y, levels: int = 256):
     """Pixels of a continuous image: floor(y * levels), clipped to 0..levels-1.
 
-    quantize(dequantize(x)) = x. It loses the noise, so the latents of a decoded image are not those
-    it was made from; for an exact round trip use the bijector's own `inverse`.
+    quantize(dequantize(x)) = x. The noise is lost, so the latents of a decoded image differ from
+    those it was decoded from; for an exact round trip use the bijector's `inverse`.
 
     Args:
       y: [...], nominally in [0, 1).
@@ -86,18 +87,19 @@ def quantize(y, levels: int = 256):
 def logit(alpha: float = 0.05) -> Bijector:
     """z = logit(alpha + (1 - 2 alpha) x), from pixels in [0, 1] to the real line.
 
-    Dinh et al. 2017, section 4.1 (arXiv 1605.08803), who rescale by 1 - alpha, which leaves no
-    margin at x = 1. The log-determinant counts both the logit and the rescaling, which common code
-    forgets. Computed in at least f32, as a bf16 pixel of 0.999 would round to 1.
+    Dinh et al. 2017, section 4.1 (arXiv 1605.08803); the paper rescales by 1 - alpha, which leaves
+    no margin at x = 1. The log-determinant includes both the logit and the rescaling, unlike in
+    some common code. Both are computed in at least f32, because a bf16 pixel of 0.999 would round
+    to 1.
 
     Args:
       alpha: margin that keeps the logit finite, in (0, 1/2).
 
     Raises:
-      ValueError: alpha is out of its range.
+      ValueError: alpha is out of range.
     """
     if not 0 < alpha < 0.5:
-        raise ValueError(f"logit: alpha {alpha}; expected a number in (0, 0.5)")
+        raise ValueError(f"alpha {alpha}; expected a number in (0, 0.5)")
     log_rescale = math.log(1 - 2 * alpha)
 
     def log_slope(z):

@@ -3,10 +3,11 @@
 from functools import partial
 
 from jaxgen.flows.bijector import Bijector, chain, repeat
+from jaxgen.flows.conditioners import ConvNet
 from jaxgen.flows.coupling import Transform, affine, coupling
 from jaxgen.flows.linear import actnorm, invertible_1x1
 from jaxgen.flows.multiscale import multiscale, squeeze
-from jaxgen.models.convolution import Conv, ConvNet
+from jaxgen.models.convolution import Conv
 
 
 def glow(
@@ -21,16 +22,16 @@ def glow(
 ) -> Bijector:
     """Glow on images [B, H, W, C] whose sides are multiples of 2^levels.
 
-    Every level is a squeeze, then `depth` steps {actnorm, mixing, coupling}, one `repeat`; between
-    levels half of the channels leave, with a Gaussian prior conditional on the other half, and the
-    last level ends in an actnorm, which is its learned Gaussian prior.
+    Every level is a squeeze and then `depth` steps {actnorm, mixing, coupling} in one `repeat`.
+    After every level but the last, half of the channels leave, with a Gaussian prior conditional on
+    the other half. The last level ends in an actnorm, which acts as a learned Gaussian prior.
 
     Args:
       levels: number of scales, L in the paper.
       depth: steps per level, K in the paper.
       width: hidden channels of the conditioners.
-      transform: `affine()` by default; `additive()` trains steadier and samples cleaner, affine
-        reaches better likelihoods.
+      transform: `affine()` by default, which reaches better likelihoods; `additive()` trains more
+        stably and gives cleaner samples.
       mixing: `invertible_1x1()` by default; `shuffle()` for fixed random permutations.
       remat: recompute each step's inside in the backward pass, see `repeat`.
       reversible: recompute each step's input by inversion, see `repeat`.
@@ -39,7 +40,7 @@ def glow(
       ValueError: levels < 1 or depth < 1; in `init` and `forward`, a side that does not halve.
     """
     if levels < 1:
-        raise ValueError(f"glow: levels {levels}; expected at least 1")
+        raise ValueError(f"levels {levels}; expected at least 1")
     conditioner = partial(ConvNet, width=width)
     step = chain(
         actnorm(), mixing or invertible_1x1(), coupling(conditioner, transform or affine())

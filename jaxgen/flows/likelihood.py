@@ -11,7 +11,7 @@ from jaxgen.flows.bijector import Bijector, sum_event
 
 
 class Base(NamedTuple):
-    """Law of the latents, independent and alike in every element.
+    """Distribution of the latents, independent and identical for every element.
 
     Attributes:
       log_density: z -> log p(z) elementwise, in nats.
@@ -40,10 +40,10 @@ def log_prob(bijector: Bijector, params, x, context=None, *, base: Base | None =
       params: its parameters.
       x: [B, ...].
       context: what the flow is conditioned on, or None.
-      base: law of the latents, `standard_normal()` by default.
+      base: distribution of the latents, `standard_normal()` by default.
 
     Returns:
-      [B], every constant included.
+      [B], in nats, with all constants included.
     """
     base = base or standard_normal()
     z, logdet = bijector.forward(params, x, context)
@@ -61,10 +61,10 @@ def sample(
     base: Base | None = None,
     dtype=jnp.float32,
 ):
-    """Draw x = inverse(temperature * z), z from the base law.
+    """Draw x = inverse(temperature * z), with z from the base distribution.
 
-    The temperature scales every latent of a multiscale flow, and so the standard deviation of
-    each conditional prior too, as in Glow's own code (eps_std) and not the top latent alone.
+    The temperature scales all latents of a multiscale flow, not only the top one. It therefore
+    scales the standard deviation of every conditional prior, as in Glow's own code (eps_std).
 
     Args:
       bijector: the flow.
@@ -73,14 +73,15 @@ def sample(
       shape: shape of x, [B, ...].
       context: what the flow is conditioned on, or None.
       temperature: factor on all latents, >= 0; a scalar, or [B] for one per example.
-      base: law of the latents, `standard_normal()` by default.
-      dtype: of x.
+      base: distribution of the latents, `standard_normal()` by default.
+      dtype: dtype of x.
 
     Returns:
       x of the given shape: continuous values, see `quantize` for pixels.
     """
     base = base or standard_normal()
-    # Nothing is computed here, but in shard_map the stand-in must vary over the mesh as z will.
+    # Only shapes are computed here, but under shard_map the placeholder must vary over the same
+    # mesh axes as z.
     latents = jax.eval_shape(
         lambda: bijector.forward(params, base.draw(key, tuple(shape), dtype), context)[0]
     )
@@ -97,10 +98,10 @@ def sample(
 
 
 def bits_per_dim(log_prob, dims: int):
-    """Nats per example to bits per dimension: -log_prob / (dims * log 2).
+    """Converts nats per example to bits per dimension: -log_prob / (dims * log 2).
 
-    It is a codelength only for integer data: `log_prob` must then include the log-determinant that
-    `dequantize` (or `variational_dequantize`) returns.
+    The result is a codelength only for integer data. `log_prob` must then include the
+    log-determinant that `dequantize` (or `variational_dequantize`) returns.
 
     Args:
       log_prob: [B], nats.

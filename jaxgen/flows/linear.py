@@ -1,7 +1,7 @@
 """Linear bijectors over the last axis: actnorm, scaling, invertible 1x1 convolution, permutations.
 
-They act alike on [B, D] vectors and [B, H, W, C] images, where the log-determinant counts every
-position: log|det J| = positions * log|det W|.
+They apply to [B, D] vectors and to [B, H, W, C] images. On images the same map W acts at every
+position, so log|det J| = positions * log|det W|.
 """
 
 import math
@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxgen.flows.bijector import Bijector, Fixed, constant_logdet
 
-# TF32 and bf16 products lose the digits that make inverse(forward(x)) = x.
+# TF32 and bf16 products are too inaccurate for inverse(forward(x)) = x.
 _EXACT = jax.lax.Precision.HIGHEST
 
 
@@ -21,7 +21,7 @@ def _positions(x):
 
 
 def _init_dtype(x):
-    """Parameters are at least f32, as those of the networks are."""
+    """dtype of the parameters: at least f32, like those of the networks."""
     return jnp.promote_types(x.dtype, jnp.float32)
 
 
@@ -29,9 +29,9 @@ def actnorm(eps: float = 1e-3) -> Bijector:
     """Activation normalisation: z = (x + shift) * exp(log_scale), per channel.
 
     Kingma & Dhariwal 2018, section 3.1 (arXiv 1807.03039). `init` sets shift and log_scale so that
-    the batch it is given comes out with mean 0 and standard deviation 1 per channel; it is the
-    only place that looks at data, so under `jit` over several devices the statistics are those of
-    the global batch. (Common code hides this in the first training step of every replica.)
+    the output for its batch has mean 0 and standard deviation 1 per channel. Only `init` depends on
+    data, so under `jit` over several devices the statistics are those of the global batch. (Common
+    code does this inside the first training step of every replica.)
 
     Args:
       eps: added to the standard deviation, so that a constant channel is scaled by 1/eps at most.
@@ -60,7 +60,7 @@ def actnorm(eps: float = 1e-3) -> Bijector:
 
 
 def _over(v, x):
-    """A vector over channels, as an array of x's rank and dtype."""
+    """Reshapes a vector over channels to x's rank, in x's dtype."""
     return v.astype(x.dtype).reshape((1,) * (x.ndim - 1) + v.shape)
 
 
@@ -68,9 +68,9 @@ def scaling(eps: float = 1e-3) -> Bijector:
     """Diagonal scaling without shift: z = x * exp(log_scale).
 
     The last layer of NICE (Dinh et al. 2014, section 3.3, arXiv 1410.8516), where one factor per
-    dimension decides how much each latent matters. `init` makes the standard deviation of its batch
-    1, as in `actnorm`: started near the identity, as is usual, gradient steps need thousands of
-    updates to reach the scales of pixels that hardly vary.
+    dimension determines how much each latent matters. `init` sets the standard deviation of its
+    batch to 1, as in `actnorm`. With the usual initialisation near the identity, it takes thousands
+    of updates to reach the scales of pixels that hardly vary.
 
     Args:
       eps: added to the standard deviation, so that a constant dimension is scaled by 1/eps at most.
@@ -97,10 +97,10 @@ def scaling(eps: float = 1e-3) -> Bijector:
 def invertible_1x1() -> Bijector:
     """Invertible 1x1 convolution: z[..., :] = W x[..., :], W = P L (U + diag(sign * exp(log_s))).
 
-    Kingma & Dhariwal 2018, section 3.2, equation 10 (arXiv 1807.03039). W starts as a random
-    rotation; P and the signs stay as they start (`Fixed`), L is unit lower and U strictly upper
-    triangular, so log|det W| = sum log_s costs nothing and W can never become singular. The
-    inverse comes from triangular solves, in full f32 precision on every device.
+    Kingma & Dhariwal 2018, section 3.2, equation 10 (arXiv 1807.03039). W is initialised to a
+    random rotation. P and the signs keep their initial values (`Fixed`), L is unit lower and U
+    strictly upper triangular, so log|det W| = sum log_s costs nothing and W can never become
+    singular. The inverse uses triangular solves, in full f32 precision on every device.
     """
 
     def init(key, x, context=None):
@@ -133,7 +133,7 @@ def invertible_1x1() -> Bijector:
     def inverse(params, z, context=None):
         del context
         p, lower, upper = factors(params)
-        # Solving for the C columns of P' once is far cheaper than for every pixel.
+        # Solving once for the C columns of P^T is far cheaper than solving for every pixel.
         w_inverse = jax.scipy.linalg.solve_triangular(lower, p.T, lower=True, unit_diagonal=True)
         w_inverse = jax.scipy.linalg.solve_triangular(upper, w_inverse)
         return _apply(z, w_inverse.T), constant_logdet(-_positions(z) * jnp.sum(params["log_s"]), z)
@@ -146,7 +146,7 @@ def _matmul(a, b):
 
 
 def _apply(x, matrix):
-    """x[..., :] @ matrix with the leading axes flattened (see `models.pointwise`)."""
+    """x[..., :] @ matrix with the leading axes flattened (see `models.cpu.pointwise`)."""
     return _matmul(x.reshape(-1, x.shape[-1]), matrix.astype(x.dtype)).reshape(x.shape)
 
 
@@ -181,16 +181,16 @@ def permutation(order) -> Bijector:
       order: integers [C], a permutation of 0..C-1, known before tracing.
 
     Raises:
-      ValueError: `order` is no permutation of 0..C-1, or x has another number of channels.
+      ValueError: `order` is not a permutation of 0..C-1, or x does not have C channels.
     """
     order = np.asarray(order)
     if order.ndim != 1 or sorted(order.tolist()) != list(range(order.size)):
-        raise ValueError(f"permutation: order {order.tolist()}; expected each of 0..C-1 once")
+        raise ValueError(f"order {order.tolist()}; expected each of 0..C-1 once")
 
     def take(indices):
         def apply(params, x, context=None):
             if x.shape[-1] != order.size:
-                raise ValueError(f"permutation: x {x.shape}; expected {order.size} channels")
+                raise ValueError(f"x {x.shape}; expected {order.size} channels")
             return jnp.take(x, indices, -1), constant_logdet(0, x)
 
         return apply

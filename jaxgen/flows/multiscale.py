@@ -12,13 +12,13 @@ from jaxgen.flows.coupling import halves
 def squeeze() -> Bijector:
     """Trade space for channels: [B, H, W, C] -> [B, H/2, W/2, 4C]; logdet 0.
 
-    The four pixels of a 2x2 block become channels in the order (0,0), (0,1), (1,0), (1,1), each
-    with its C channels together. `forward` raises ValueError where H or W is odd.
+    The four pixels of a 2x2 block become channels in the order (0,0), (0,1), (1,0), (1,1); the C
+    channels of a pixel stay together. `forward` raises a ValueError if H or W is odd.
     """
 
     def forward(params, x, context=None):
         if x.ndim != 4 or x.shape[1] % 2 or x.shape[2] % 2:
-            raise ValueError(f"squeeze: x {x.shape}; expected [B, H, W, C] with even H and W")
+            raise ValueError(f"x {x.shape}; expected [B, H, W, C] with even H and W")
         b, h, w, c = x.shape
         z = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
         return z.reshape(b, h // 2, w // 2, 4 * c), constant_logdet(0, x)
@@ -32,7 +32,7 @@ def squeeze() -> Bijector:
 
 
 def flatten(shape: Sequence[int]) -> Bijector:
-    """Make vectors of examples: [B, *shape] -> [B, prod(shape)]; logdet 0."""
+    """Flattens each example to a vector: [B, *shape] -> [B, prod(shape)]; logdet 0."""
     return Bijector(
         lambda key, x, context=None: (),
         lambda params, x, context=None: (x.reshape(x.shape[0], -1), constant_logdet(0, x)),
@@ -41,20 +41,20 @@ def flatten(shape: Sequence[int]) -> Bijector:
 
 
 def multiscale(*levels: Bijector) -> Bijector:
-    """Run levels one after the other, setting half of the channels aside in between.
+    """Runs levels in sequence, and factors out half of the channels after each but the last.
 
-    After each level but the last the second half of the channels is a finished latent, and only
-    the first half goes on.
+    The second half of the channels is then a final latent; only the first half enters the next
+    level.
 
-    z is the tuple (z_1, ..., z_L) of every level's latents: nothing is drawn anew, so that
-    inverse(forward(x)) = x exactly. A level that ends in an affine `coupling` over `halves()` makes
-    the factored half's prior a Gaussian conditional on the half that is kept.
+    z is the tuple (z_1, ..., z_L) of the latents of all levels. No latent is resampled, so
+    inverse(forward(x)) = x exactly. If a level ends in an affine `coupling` over `halves()`, the
+    prior of the half that is factored out is a Gaussian conditioned on the half that is kept.
 
     Raises:
       ValueError: no level is given; or, in `inverse`, z is not a tuple of one latent per level.
     """
     if not levels:
-        raise ValueError("multiscale: no levels; expected at least one")
+        raise ValueError("no levels; expected at least one")
     cut = halves()
 
     def init(key, x, context=None):
@@ -77,7 +77,7 @@ def multiscale(*levels: Bijector) -> Bijector:
     def inverse(params, z, context=None):
         if not isinstance(z, tuple) or len(z) != len(levels):
             raise ValueError(
-                f"multiscale: z {jax.tree.map(jnp.shape, z)}; expected a tuple of {len(levels)} "
+                f"z {jax.tree.map(jnp.shape, z)}; expected a tuple of {len(levels)} "
                 "latents, one per level"
             )
         *latents, x = z

@@ -14,19 +14,17 @@ def nice(hidden: Sequence[int] = (1000,) * 5, couplings: int = 4) -> Bijector:
     """NICE on vectors [B, D], D even, as in Su Jianlin's post 5776 (kexue.fm).
 
     `couplings` times {reverse all dimensions; odd ones -= relu(MLP(even ones))}, then a diagonal
-    scaling. The output relu is the post's: the generator then only ever adds. Latents are standard
-    normal in the post, logistic in the paper: choose with `base` in `log_prob` and `sample`.
+    scaling. The relu on the output is the post's: sampling then only adds. Latents are standard
+    normal in the post and logistic in the paper; choose with `base` in `log_prob` and `sample`.
 
     Args:
       hidden: units of the hidden layers of every coupling's MLP.
-      couplings: number of coupling layers, even for a mixing that treats both halves alike.
+      couplings: number of coupling layers; an even number moves both halves equally often.
     """
 
     def conditioner(features):
-        # A zero start would be a dead one under the output's relu.
-        return MLP(
-            features, hidden, final=lambda h: -nn.relu(h), last_init=nn.initializers.lecun_normal()
-        )
+        # Not from zero, as usual in a coupling: the gradient of relu is zero there.
+        return MLP(features, hidden, final=lambda h: -nn.relu(h))
 
     step = chain(reversal(), coupling(conditioner, additive(), even_odd()))
     return chain(repeat(step, couplings), scaling())

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from jaxgen.flows.bijector import Bijector, chain, repeat
+from jaxgen.flows.conditioners import ResNet
 from jaxgen.flows.coupling import (
     Split,
     Transform,
@@ -18,11 +19,13 @@ from jaxgen.flows.coupling import (
 )
 from jaxgen.flows.linear import actnorm
 from jaxgen.flows.multiscale import multiscale, squeeze
-from jaxgen.models.convolution import ResNet
 
 
 class _AtFullResolution(NamedTuple):
-    """Show a network the whole image with the moved squares at zero, and read it off there."""
+    """A network that gets the whole image, with zeros at the moved squares.
+
+    Its output is read at the moved squares.
+    """
 
     network: Any
     split: Any
@@ -41,7 +44,7 @@ class _AtFullResolution(NamedTuple):
 def checkerboard_coupling(
     conditioner: Callable[[int], Any], transform: Transform, split: Split
 ) -> Bijector:
-    """A coupling over `checkerboard()` squares whose network sees neighbours where they lie.
+    """A coupling over `checkerboard()` squares whose network sees the image at full resolution.
 
     Dinh et al. 2017, section 3.4 and figure 3.
 
@@ -65,11 +68,11 @@ def realnvp(
 ) -> Bijector:
     """RealNVP on images [B, H, W, C] whose sides are multiples of 2^levels.
 
-    Every level but the last: `depth` pairs of checkerboard couplings, squeeze, `depth` pairs of
-    channel couplings, half of the channels leave. The last: `depth` pairs of checkerboard
-    couplings. The two couplings of a pair move opposite parts, each after an actnorm. (The paper
-    has 3 couplings where this has 2 * depth, and batch normalisation in actnorm's place, whose
-    running statistics are what blows up its likelihood on new data.)
+    Every level but the last has `depth` pairs of checkerboard couplings, a squeeze and `depth`
+    pairs of channel couplings; then half of the channels leave. The last level has `depth` pairs of
+    checkerboard couplings. The two couplings of a pair move opposite parts, each after an actnorm.
+    The paper has 3 couplings instead of 2 * depth, and batch normalization instead of actnorm; the
+    running statistics of batch normalization can make the likelihood of new data explode.
 
     Args:
       levels: number of scales.
@@ -84,7 +87,7 @@ def realnvp(
       ValueError: levels < 1 or depth < 1; in `init` and `forward`, a side that does not halve.
     """
     if levels < 1:
-        raise ValueError(f"realnvp: levels {levels}; expected at least 1")
+        raise ValueError(f"levels {levels}; expected at least 1")
     transform = transform or affine()
     conditioner = partial(ResNet, width=width, blocks=blocks)
 

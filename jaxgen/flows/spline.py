@@ -11,30 +11,30 @@ from jaxgen.flows.coupling import Transform
 def rational_quadratic_spline(
     bins: int = 8, bound: float = 3.0, min_bin: float = 0.02, min_slope: float = 0.1
 ) -> Transform:
-    """A monotone spline through `bins + 1` knots on [-bound, bound], the identity outside.
+    """A monotone spline through `bins + 1` knots on [-bound, bound], and the identity outside.
 
-    In a bin of width w, height h, s = h / w, with slopes d0, d1 at its ends and t in [0, 1] the
-    place inside it (equation 4; the log-slope is equation 5):
+    In a bin of width w and height h, with s = h / w, slopes d0 and d1 at its ends and relative
+    position t in [0, 1] (equation 4; the log-slope is equation 5):
 
         z = z0 + h (s t^2 + d0 t(1-t)) / (s + (d0 + d1 - 2s) t(1-t))
 
     The inverse is the root of a quadratic (equations 6 to 8). Inputs are clipped to the interval
-    before anything is divided, so that gradients outside it are those of the identity and never
-    NaN. Both directions compute in at least f32.
+    before any division, so that gradients outside it are those of the identity and never NaN. Both
+    directions are computed in at least f32.
 
     Args:
-      bins: number of bins, at least 1.
+      bins: number of bins, >= 1.
       bound: half-width of the interval, > 0.
-      min_bin: least share of the interval that a bin takes; bins * min_bin < 1.
-      min_slope: least slope at a knot, and 1 / min_slope the greatest, in (0, 1).
+      min_bin: minimum size of a bin as a fraction of the interval, > 0; bins * min_bin < 1.
+      min_slope: minimum slope at a knot, in (0, 1); the maximum slope is 1 / min_slope.
 
     Raises:
-      ValueError: an argument is out of its range.
+      ValueError: an argument is out of range.
     """
     if bins < 1 or bound <= 0 or not 0 < bins * min_bin < 1 or not 0 < min_slope < 1:
         raise ValueError(
-            f"rational_quadratic_spline: bins {bins}, bound {bound}, min_bin {min_bin}, min_slope "
-            f"{min_slope}; expected bins >= 1, bound > 0, 0 < bins * min_bin < 1, 0 < min_slope < 1"
+            f"bins {bins}, bound {bound}, min_bin {min_bin}, min_slope {min_slope}; expected "
+            "bins >= 1, bound > 0, 0 < bins * min_bin < 1, 0 < min_slope < 1"
         )
     slope_offset = math.log(math.expm1(1 - min_slope))  # raw = 0 gives slope 1
 
@@ -58,7 +58,7 @@ def rational_quadratic_spline(
         )
 
     def locate(edges, value):
-        """Index of the bin that holds `value`, as a function that reads knot i or i + 1."""
+        """Finds the bin i of `value`; returns a function that reads entry i + offset of a table."""
         index = jnp.sum(value[..., None] >= edges[..., 1:-1], axis=-1, keepdims=True)
         return lambda table, offset: jnp.take_along_axis(table, index + offset, -1)[..., 0]
 
@@ -70,7 +70,7 @@ def rational_quadratic_spline(
         return x0, z0, width, height, at(slopes, 0), at(slopes, 1)
 
     def unit(t):
-        # Only rounding takes t out of [0, 1]; a clip's own gradient would be 1/2 at every knot.
+        # t leaves [0, 1] only by rounding. Clip it without clip's gradient, 1/2 at every knot.
         return t + jax.lax.stop_gradient(jnp.clip(t, 0, 1) - t)
 
     def log_slope(t, s, d0, d1):
@@ -101,7 +101,8 @@ def rational_quadratic_spline(
         a = height * (s - d0) + y * curve
         b = height * d0 - y * curve
         c = -s * y
-        # b^2 - 4ac >= 0 but for rounding, and of the root's two forms the one that does not cancel.
+        # b^2 - 4ac < 0 only by rounding. Of the two forms of the root, use the one that does not
+        # suffer from cancellation.
         root = jnp.sqrt(jnp.maximum(b**2 - 4 * a * c, jnp.finfo(b.dtype).tiny))
         t = unit(jnp.where(b < 0, root - b, 2 * c) / jnp.where(b < 0, 2 * a, -b - root))
         return outside_is_identity(z, x0 + t * width, -log_slope(t, s, d0, d1))

@@ -1,6 +1,6 @@
-"""What a trainer minimises, one value per example.
+"""Losses to minimise, one value per example.
 
-Adversarial: raw scores of a critic, the higher the more real.
+Adversarial losses take the raw scores of a critic; a higher score means more real.
 
 terms = f_gan_critic_loss(squared_hellinger(), critic(x), critic(generator(z)))
 loss = terms.real.mean() + terms.fake.mean()             # independent batches: two terms

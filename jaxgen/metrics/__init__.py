@@ -1,7 +1,7 @@
-"""What a generative model is judged by, on arrays of features, pixels or points; real comes first.
+"""Evaluation metrics for generative models on features, pixels or points; real comes first.
 
 shift = real[:256].mean(axis=0)                           # features of any extractor, [N, D]
-sums = feature_sums(real, shift)                          # add those of all batches
+sums = feature_sums(real, shift)                          # sum over all batches
 distance = frechet_distance(gaussian_fit(sums, shift), fit_of_fakes)
 mean, standard_error = kernel_distance(key, real, fake, subsets=10, size=1000)
 precision, recall = precision_recall(real, fake)
@@ -11,8 +11,8 @@ modes, kl = captured_modes(counts), kl_to_uniform(counts)
 by_level = 1e3 * pyramid_sliced_wasserstein(key, real_images, fake_images)
 diversity = ms_ssim(fakes, other_fakes, low=-1, high=1)   # of random pairs
 
-Every one of them has a bias at finite N. Report the N, the features, and the same number for real
-against other real examples. None is FID or KID unless the features are those of that Inception.
+Most are biased at finite N. Report N, the features, and the same metric for real against other real
+examples. FID and KID require the features of the original 2015 Inception network.
 """
 
 from jaxgen.metrics.frechet import (

@@ -1,4 +1,4 @@
-"""Frechet distance between Gaussians fitted to features: sums over batches, fit, distance."""
+"""Frechet distance between Gaussians fitted to features, from sums over batches."""
 
 from typing import NamedTuple
 
@@ -10,10 +10,10 @@ from jaxgen.arguments import at_least_f32
 
 
 class FeatureSums(NamedTuple):
-    """Sufficient statistics of a Gaussian about a shift s; those of two batches add up.
+    """Sufficient statistics of a Gaussian relative to a shift s; additive over batches.
 
     Attributes:
-      examples: how many, a scalar.
+      examples: number of examples, a scalar.
       total: sum of x - s, [D].
       products: sum of (x - s) (x - s)^T, [D, D].
     """
@@ -27,7 +27,7 @@ class GaussianFit(NamedTuple):
     """A Gaussian in float64, on the host.
 
     Attributes:
-      mean: [D], that of the features.
+      mean: [D], mean of the features.
       covariance: [D, D].
     """
 
@@ -36,32 +36,32 @@ class GaussianFit(NamedTuple):
 
 
 def feature_sums(features, shift, where=None) -> FeatureSums:
-    """Number, sum and outer products of features - shift over a batch.
+    """Count, sum and sum of outer products of features - shift over a batch.
 
-    `jax.tree.map(jnp.add, a, b)` joins two batches, and `jax.lax.psum` those of several devices.
-    The shift is what keeps the covariance precise where the mean is large against the standard
-    deviation: take the mean of the first batch, once. Over many batches add the sums up on the
-    host in float64. Products are taken in full f32 (not TF32).
+    Combine batches with `jax.tree.map(jnp.add, a, b)` and devices with `jax.lax.psum`. The shift
+    keeps the covariance precise when the mean is large relative to the standard deviation: use the
+    mean of the first batch for all batches. Over many batches, accumulate the sums on the host in
+    float64. Products are in full f32 (not TF32).
 
     Args:
-      features: [N, D], of any extractor.
-      shift: [D], near the mean; the same for all sums that are added up, and for `gaussian_fit`.
-      where: [N] bool, the examples to count (a last batch that is padded); all by default.
+      features: [N, D], from any extractor.
+      shift: [D], near the mean; the same for all batches and for `gaussian_fit`.
+      where: [N] bool, mask of the examples to include (for a padded last batch); all by default.
 
     Returns:
       FeatureSums, in at least f32.
 
     Raises:
-      ValueError: shapes that do not match.
+      ValueError: the shapes do not match.
     """
     x, shift = at_least_f32(features), at_least_f32(shift)
     if x.ndim != 2:
-        raise ValueError(f"feature_sums: features {x.shape}; expected [N, D]")
+        raise ValueError(f"features {x.shape}; expected [N, D]")
     if shift.shape != x.shape[1:]:
-        raise ValueError(f"feature_sums: shift {shift.shape}; expected [D] for features {x.shape}")
+        raise ValueError(f"shift {shift.shape}; expected [D] for features {x.shape}")
     kept = jnp.ones(len(x), bool) if where is None else jnp.asarray(where)
     if kept.shape != x.shape[:1]:
-        raise ValueError(f"feature_sums: where {kept.shape}; expected [N] for features {x.shape}")
+        raise ValueError(f"where {kept.shape}; expected [N] for features {x.shape}")
     x = jnp.where(kept[:, None], x - shift[None, :], 0)
     products = jnp.matmul(x.T, x, precision=jax.lax.Precision.HIGHEST)
     return FeatureSums(jnp.sum(kept, dtype=x.dtype), jnp.sum(x, axis=0), products)
@@ -70,29 +70,30 @@ def feature_sums(features, shift, where=None) -> FeatureSums:
 def gaussian_fit(sums: FeatureSums, shift) -> GaussianFit:
     """Mean and unbiased covariance (divisor N - 1) from the sums over all batches.
 
-    In float64 numpy on the host: not for `jit`. Worth keeping in a file for the real side.
+    Uses float64 numpy on the host, so it cannot be jitted. The fit of the real data can be saved
+    and reused.
 
     Args:
-      sums: of N >= D + 1 examples; with fewer the covariance is singular whatever the law.
-      shift: [D], the one of the sums.
+      sums: sums of N >= D + 1 examples; with fewer the covariance is always singular.
+      shift: [D], the shift passed to `feature_sums`.
 
     Returns:
       GaussianFit.
 
     Raises:
-      ValueError: fewer than D + 1 examples, sums that are not finite, or another shift's shape.
+      ValueError: fewer than D + 1 examples, non-finite sums, or a shift of the wrong shape.
     """
     shift = np.asarray(at_least_f32(shift), np.float64)  # rounded as in `feature_sums`
     count, total, products = (np.asarray(x, np.float64) for x in sums)
     if not (np.isfinite(total).all() and np.isfinite(products).all()):
-        raise ValueError("gaussian_fit: sums with NaN or infinity; expected finite features")
+        raise ValueError("sums with NaN or infinity; expected finite features")
     if not count >= len(total) + 1:
         raise ValueError(
-            f"gaussian_fit: sums of {count:g} examples; expected at least {len(total) + 1}, "
+            f"sums of {count:g} examples; expected at least {len(total) + 1}, "
             f"one more than the {len(total)} features"
         )
     if shift.shape != total.shape:
-        raise ValueError(f"gaussian_fit: shift {shift.shape}; expected that of sums {total.shape}")
+        raise ValueError(f"shift {shift.shape}; expected [D] as for the sums {total.shape}")
     mean = total / count
     return GaussianFit(shift + mean, (products - count * np.outer(mean, mean)) / (count - 1))
 
@@ -101,21 +102,21 @@ def frechet_distance(real: GaussianFit, fake: GaussianFit) -> float:
     """|m_r - m_f|^2 + tr(S_r + S_f - 2 (S_r S_f)^(1/2)): squared Wasserstein-2 of two Gaussians.
 
     Dowson and Landau 1982, Journal of Multivariate Analysis 12; Heusel et al. 2017 (arXiv
-    1706.08500, equation 6). The trace of the root is the sum of the roots of the eigenvalues of
-    S_r S_f, computed as the singular values of S_r^(1/2) S_f^(1/2), which are those roots: no
-    `sqrtm`, no complex noise. Symmetric; 0 iff the fits are equal. Where just one of them is
-    singular, or both in different directions, 8 digits of the result are good.
+    1706.08500, equation 6). The trace of the root is computed as the sum of the singular values of
+    S_r^(1/2) S_f^(1/2), which are the square roots of the eigenvalues of S_r S_f. This avoids
+    `sqrtm` and its complex rounding errors. Symmetric; 0 iff the fits are equal. If one covariance
+    is singular, or both in different directions, the result is accurate to 8 digits.
 
-    In float64 numpy on the host: not for `jit`. `divergences.gaussian_squared_wasserstein_full`
-    has gradients.
+    Uses float64 numpy on the host, so it cannot be jitted; for gradients use
+    `divergences.gaussian_squared_wasserstein_full`.
 
-    Traps. It is FID only for the pool features of the 2015 Inception network with its own
-    preprocessing; say which features they are. It is biased upwards at finite N, the more the
-    larger D is: compare at one N, next to real against real. It sees the first two moments alone.
+    Caveats: it is FID only for the pool features of the 2015 Inception network with its own
+    preprocessing, so state the features. It is biased upwards at finite N, more so for large D:
+    compare at equal N and report real against real. It depends only on the first two moments.
 
     Args:
       real: fit of the real features.
-      fake: fit of the generated ones.
+      fake: fit of the generated features.
 
     Returns:
       a float >= 0, in squared units of the features.
@@ -126,11 +127,11 @@ def frechet_distance(real: GaussianFit, fake: GaussianFit) -> float:
     for name, fit in (("real", real), ("fake", fake)):
         shapes = np.shape(fit.mean), np.shape(fit.covariance)
         if shapes != (np.shape(real.mean), 2 * np.shape(real.mean)) or len(shapes[0]) != 1:
-            raise ValueError(f"frechet_distance: {name} {shapes}; expected [D] and [D, D] of both")
+            raise ValueError(f"{name} {shapes}; expected [D] and [D, D], one D for both fits")
     gap = np.asarray(real.mean, np.float64) - np.asarray(fake.mean, np.float64)
     roots = np.linalg.svd(_root(real.covariance) @ _root(fake.covariance), compute_uv=False)
     traces = np.trace(real.covariance) + np.trace(fake.covariance) - 2 * roots.sum()
-    # Below 0 by rounding alone.
+    # Negative only by rounding.
     return float(gap @ gap + max(traces, 0.0))
 
 

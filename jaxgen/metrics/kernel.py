@@ -11,11 +11,11 @@ from jaxgen.metrics.shapes import points
 
 
 class KernelDistance(NamedTuple):
-    """Estimate and its spread.
+    """Estimate of the kernel distance and its standard error.
 
     Attributes:
-      mean: of the squared MMD over the subsets; may be slightly negative.
-      standard_error: of that mean.
+      mean: mean squared MMD over the subsets; may be slightly negative.
+      standard_error: standard error of that mean.
     """
 
     mean: jax.Array
@@ -23,35 +23,35 @@ class KernelDistance(NamedTuple):
 
 
 def kernel_distance(key, real, fake, *, subsets: int = 10, size: int = 1000) -> KernelDistance:
-    """Mean over subsets of MMD^2 under k(x, y) = (x . y / D + 1)^3, unbiased whatever N is.
+    """Mean over subsets of MMD^2 under k(x, y) = (x . y / D + 1)^3, unbiased at any N.
 
-    Binkowski et al. 2018 (arXiv 1801.01401, section 4.2), whose KID it is on Inception features.
-    The subsets are disjoint here, of one random order of each sample, so that they are
-    independent and the standard error (standard deviation / sqrt(subsets)) is honest; common code
-    draws overlapping ones and reports a deviation that says nothing about the sample at hand.
-    Memory is that of one subset. All pairs at once are `squared_mmd_unbiased`.
+    Binkowski et al. 2018 (arXiv 1801.01401, section 4.2); on Inception features it is KID. The
+    subsets are disjoint and drawn from one random permutation of each sample, so they are
+    independent and the standard error (standard deviation / sqrt(subsets)) is valid. Common code
+    draws overlapping subsets and reports their standard deviation, which does not measure the error
+    of the estimate. Memory is that of one subset. `squared_mmd_unbiased` uses all pairs at once.
 
-    Traps: the kernel sees three moments alone, and depends on the scale of the features.
+    Caveats: the kernel depends only on the first three moments, and on the scale of the features.
 
     Args:
       key: a PRNG key, used once.
       real: [N, D] features.
       fake: [M, D].
-      subsets: how many, >= 2.
-      size: examples of each sample in a subset, >= 2; subsets * size must be <= N and <= M.
+      subsets: number of subsets, >= 2.
+      size: examples per subset of each sample, >= 2; subsets * size must be <= N and <= M.
 
     Returns:
       KernelDistance of scalars.
 
     Raises:
-      ValueError: subsets or size < 2, too few examples for them, or not points of one dimension.
+      ValueError: subsets or size < 2, too few examples, or inputs are not [N, D] and [M, D].
     """
-    require("kernel_distance", least=2, subsets=subsets, size=size)
-    real, fake = points("kernel_distance", real=real, fake=fake)
+    require(least=2, subsets=subsets, size=size)
+    real, fake = points(real=real, fake=fake)
     for name, x in (("real", real), ("fake", fake)):
         if len(x) < subsets * size:
             raise ValueError(
-                f"kernel_distance: {name} {x.shape}; expected at least {subsets * size} points, "
+                f"{name} {x.shape}; expected at least {subsets * size} points, "
                 f"for {subsets} subsets of {size}"
             )
 
@@ -63,7 +63,7 @@ def kernel_distance(key, real, fake, *, subsets: int = 10, size: int = 1000) -> 
 
     real_key, fake_key = jax.random.split(key)
     found = jax.lax.map(distance, (deal(real_key, real), deal(fake_key, fake)))
-    # Not jnp.std: the gradient of the root is finite where all subsets agree.
+    # Unlike jnp.std, this has a finite gradient where all subsets agree.
     variance = jnp.var(found, ddof=1)
     spread = jnp.where(variance == 0, 0, jnp.sqrt(jnp.where(variance == 0, 1, variance)))
     return KernelDistance(jnp.mean(found), spread / subsets**0.5)

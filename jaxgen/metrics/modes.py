@@ -1,4 +1,4 @@
-"""Modes of a mixture that a generator hits: counts, quality, and how even they are."""
+"""Mode coverage of a mixture: counts per mode, sample quality, and divergence from uniform."""
 
 from typing import NamedTuple
 
@@ -11,9 +11,11 @@ from jaxgen.metrics.shapes import points
 
 
 class ModeCounts(NamedTuple):
-    """Attributes: counts [K] of the good samples nearest to each mode; high_quality, their share.
+    """Counts of high-quality samples, in at least f32.
 
-    Both in at least f32.
+    Attributes:
+      counts: [K], number of high-quality samples nearest to each mode.
+      high_quality: fraction of samples that are of high quality, a scalar.
     """
 
     counts: jax.Array
@@ -21,27 +23,27 @@ class ModeCounts(NamedTuple):
 
 
 def mode_counts(centers, samples, sigma, *, sigmas=3.0) -> ModeCounts:
-    """Samples within `sigmas` standard deviations of their nearest mode, counted mode by mode.
+    """Counts per mode of the samples within `sigmas` standard deviations of their nearest mode.
 
     As in VEEGAN (Srivastava et al. 2017, arXiv 1705.07761) and PacGAN (Lin et al. 2017, arXiv
-    1712.04086): the distance is Euclidean, so a perfect sampler of two-dimensional modes scores
-    1 - exp(-sigmas^2 / 2) = 0.9889 at 3, and not 1. A sample at equal distance from two modes is
-    the first one's; one that is NaN or infinite belongs to none.
+    1712.04086). The distance is Euclidean, so a perfect sampler of two-dimensional modes scores
+    1 - exp(-sigmas^2 / 2) = 0.9889 at sigmas = 3, not 1. Ties go to the first mode; a NaN or
+    infinite sample belongs to no mode.
 
     Args:
-      centers: [K, D], means of the mixture (the real side, so first).
+      centers: [K, D], means of the mixture.
       samples: [N, D].
       sigma: > 0, standard deviation of a mode in each dimension.
-      sigmas: > 0.
+      sigmas: > 0, radius of a mode in standard deviations.
 
     Returns:
       ModeCounts; no gradient.
 
     Raises:
-      ValueError: sigma or sigmas <= 0, or not points of one dimension.
+      ValueError: sigma or sigmas <= 0, or inputs are not [K, D] and [N, D].
     """
-    require("mode_counts", above=0, sigma=sigma, sigmas=sigmas)
-    centers, samples = points("mode_counts", centers=centers, samples=samples)
+    require(above=0, sigma=sigma, sigmas=sigmas)
+    centers, samples = points(centers=centers, samples=samples)
     squared = squared_distances(samples, centers)
     good = jnp.min(squared, axis=1) <= (jnp.asarray(sigma, squared.dtype) * sigmas) ** 2
     nearest = jnp.argmin(squared, axis=1)
@@ -50,52 +52,52 @@ def mode_counts(centers, samples, sigma, *, sigmas=3.0) -> ModeCounts:
 
 
 def captured_modes(counts):
-    """Number of modes (or classes) with one sample or more.
+    """Number of modes (or classes) with at least one sample.
 
-    It grows with the number of samples: state it. The customary 26,000 for stacked MNIST.
+    It grows with the number of samples, so report that number; 26,000 is usual for stacked MNIST.
 
     Args:
-      counts: [..., K] >= 0, from `mode_counts`, or of a classifier's labels:
+      counts: [..., K] >= 0, from `mode_counts` or, for a classifier's labels,
         `jnp.bincount(labels, length=K)`.
 
     Returns:
       [...], in at least f32.
 
     Raises:
-      ValueError: no axis, or a count that is negative, NaN or infinite.
+      ValueError: counts is a scalar, or a count is negative, NaN or infinite.
     """
-    counts = _counts("captured_modes", counts)
+    counts = _counts(counts)
     return jnp.sum(counts > 0, axis=-1, dtype=counts.dtype)
 
 
 def kl_to_uniform(counts):
     """KL(p || uniform) = sum_k p_k log(K p_k), p = counts / sum(counts), in nats.
 
-    The "reverse KL" of the PacGAN tables. Biased upwards: N draws of the uniform law itself give
-    about (K - 1) / (2 N), 0.0192 for 1,000 classes and 26,000 samples; if the real classes are
-    uneven, their own distance comes on top.
+    The "reverse KL" of the PacGAN tables. It is biased upwards: N draws from the uniform
+    distribution give about (K - 1) / (2 N), which is 0.0192 for 1,000 classes and 26,000 samples.
+    If the real classes are not uniform, their own divergence is added.
 
     Args:
       counts: [..., K] >= 0.
 
     Returns:
-      [...], in [0, log K] but for rounding, in at least f32; log K (the worst) where all counts
-      are 0.
+      [...], in [0, log K] up to rounding, in at least f32; log K (the maximum) where all counts are
+      0.
 
     Raises:
-      ValueError: no axis, or a count that is negative, NaN or infinite.
+      ValueError: counts is a scalar, or a count is negative, NaN or infinite.
     """
-    counts = _counts("kl_to_uniform", counts)
+    counts = _counts(counts)
     total = jnp.sum(counts, axis=-1, keepdims=True)
     ratio = counts * counts.shape[-1] / jnp.where(total == 0, 1, total)
-    # ratio - 1 has mean 0; taken off, every summand is >= 0 and small differences stay precise.
+    # ratio - 1 has mean 0; subtracting it makes every term >= 0, so small values stay precise.
     kl = jnp.mean(ratio * jnp.log(jnp.where(ratio == 0, 1, ratio)) - (ratio - 1), axis=-1)
     return jnp.where(total[..., 0] == 0, jnp.log(jnp.asarray(counts.shape[-1], kl.dtype)), kl)
 
 
-def _counts(where, counts):
+def _counts(counts):
     counts = at_least_f32(counts)
     if counts.ndim == 0 or counts.shape[-1] == 0:
-        raise ValueError(f"{where}: counts {counts.shape}; expected [..., K]")
-    require(where, least=0, counts=counts)
+        raise ValueError(f"counts {counts.shape}; expected [..., K]")
+    require(least=0, counts=counts)
     return counts

@@ -1,10 +1,9 @@
-"""Fidelity and diversity from balls around the nearest neighbours.
+"""Fidelity and diversity from k-nearest-neighbour balls.
 
-Let R_k(x) be the ball around x whose radius is the distance to x's k-th nearest neighbour in its
-own sample, x itself (and no other point that equals it) left out. A point on the rim is inside.
-All comparisons are of squared distances from differences, exact for equal points. They take
-O((N + M)^2 (D + k)) time and O(block (N + M)) memory; the gradient of a share is 0 everywhere.
-A feature that is NaN or infinite makes every number NaN.
+R_k(x) is the closed ball around x whose radius is the distance to the k-th nearest neighbour of x
+in its own sample; x itself is excluded, duplicates of x are not. Squared distances are computed
+from differences, so they are exact for equal points. Time is O((N + M)^2 (D + k)), memory
+O(block (N + M)). The gradients are 0 everywhere. A NaN or infinite feature makes every result NaN.
 """
 
 from typing import NamedTuple
@@ -18,14 +17,14 @@ from jaxgen.metrics.shapes import points
 
 
 class PrecisionRecall(NamedTuple):
-    """Attributes: precision (fidelity) and recall (diversity), scalars in [0, 1]."""
+    """Precision (fidelity) and recall (diversity), scalars in [0, 1]."""
 
     precision: jax.Array
     recall: jax.Array
 
 
 class DensityCoverage(NamedTuple):
-    """Attributes: density (fidelity), a scalar in [0, N / k]; coverage (diversity), in [0, 1]."""
+    """Density (fidelity), a scalar in [0, N / k], and coverage (diversity), a scalar in [0, 1]."""
 
     density: jax.Array
     coverage: jax.Array
@@ -37,43 +36,43 @@ def neighbour_radii(x, k: int, *, block: int = 256):
     Args:
       x: [N, D].
       k: 1 <= k <= N - 1. A point that occurs more than k times has radius 0.
-      block: rows of the distance matrix that are held at once.
+      block: rows of the distance matrix to hold in memory at once.
 
     Returns:
-      [N], squared, in at least f32.
+      [N], squared distances, in at least f32.
 
     Raises:
-      ValueError: k or block out of range, or not points.
+      ValueError: k or block is out of range, or x is not [N, D].
     """
-    (x,) = points("neighbour_radii", x=x)
-    return _nan_unless_finite(_radii("neighbour_radii", x, k, block), x)
+    (x,) = points(x=x)
+    return _nan_unless_finite(_radii(x, k, block), x)
 
 
 def precision_recall(real, fake, *, k: int = 3, block: int = 256) -> PrecisionRecall:
-    """Precision: share of fakes in some R_k(real); recall: share of reals in some R_k(fake).
+    """Precision: fraction of fakes in some R_k(real); recall: fraction of reals in some R_k(fake).
 
     Kynkaanniemi et al. 2019 (arXiv 1904.06991, equations 1 and 2). Swapping the arguments swaps
     the two numbers: real comes first.
 
-    Traps: one far outlier among the reals has a ball that forgives many fakes (`density_coverage`
-    does not); equal laws score well below 1, more so in high dimension, so report real against
-    real at the same N and M; recall rises with M.
+    Caveats: an outlier among the reals has a large ball that accepts many fakes
+    (`density_coverage` is more robust). Equal distributions score well below 1, more so in high
+    dimension, so report real against real at the same N and M. Recall rises with M.
 
     Args:
       real: [N, D] features.
       fake: [M, D].
-      k: neighbour that sets the radius, >= 1, below N and M; the paper's 3.
-      block: rows of the distance matrix that are held at once.
+      k: neighbour that sets the radius, 1 <= k < min(N, M); 3 in the paper.
+      block: rows of the distance matrix to hold in memory at once.
 
     Returns:
       PrecisionRecall.
 
     Raises:
-      ValueError: k or block out of range, or not points of one dimension.
+      ValueError: k or block is out of range, or inputs are not [N, D] and [M, D].
     """
-    real, fake = points("precision_recall", real=real, fake=fake)
-    real_radii = _radii("precision_recall", real, k, block)
-    fake_radii = _radii("precision_recall", fake, k, block)
+    real, fake = points(real=real, fake=fake)
+    real_radii = _radii(real, k, block)
+    fake_radii = _radii(fake, k, block)
 
     def share_inside(x, centers, radii):
         inside = _map_rows(lambda d: jnp.any(d <= radii), centers, block, x)
@@ -85,40 +84,40 @@ def precision_recall(real, fake, *, k: int = 3, block: int = 256) -> PrecisionRe
 
 
 def density_coverage(real, fake, *, k: int = 5, block: int = 256) -> DensityCoverage:
-    """Density: mean over fakes of #{i: fake in R_k(real_i)} / k; coverage: share of full balls.
+    """Density: mean over fakes of #{i: fake in R_k(real_i)} / k; coverage: share of hit balls.
 
-    Naeem et al. 2020 (arXiv 2002.09797, equations 3 and 4). A ball is full when a fake is in it.
-    Only balls around reals are used, so outliers among the fakes do no harm, and the balls can be
-    kept. For equal continuous laws, whatever they are:
-    E density = 1 and E coverage = 1 - C(N - 1, k) / C(N + M - 1, k), which for large N = M is
-    1 - 2^-k: 0.9688 at k = 5, 0.875 at k = 3.
+    Naeem et al. 2020 (arXiv 2002.09797, equations 3 and 4). A ball R_k(real_i) is hit if a fake is
+    in it. Only balls around reals are used, so outliers among the fakes do not inflate the result.
+    For any two equal continuous distributions, E density = 1 and
+    E coverage = 1 - C(N - 1, k) / C(N + M - 1, k), which for large N = M is 1 - 2^-k: 0.9688 at
+    k = 5, 0.875 at k = 3.
 
-    Traps: density may be above 1 (fakes huddled where reals are dense); it is not symmetric.
+    Caveats: density exceeds 1 if fakes concentrate where reals are dense. It is not symmetric.
 
     Args:
       real: [N, D] features.
       fake: [M, D].
-      k: neighbour that sets the radius, 1 <= k <= N - 1; the paper's 5.
-      block: rows of the distance matrix that are held at once.
+      k: neighbour that sets the radius, 1 <= k <= N - 1; 5 in the paper.
+      block: rows of the distance matrix to hold in memory at once.
 
     Returns:
       DensityCoverage.
 
     Raises:
-      ValueError: k or block out of range, or not points of one dimension.
+      ValueError: k or block is out of range, or inputs are not [N, D] and [M, D].
     """
-    real, fake = points("density_coverage", real=real, fake=fake)
-    radii = _radii("density_coverage", real, k, block)
-    # Fakes in each ball: one pass over the distances gives both numbers.
+    real, fake = points(real=real, fake=fake)
+    radii = _radii(real, k, block)
+    # The number of fakes in each ball gives both results in one pass over the distances.
     inside = _map_rows(lambda d, r: jnp.sum(d <= r, dtype=d.dtype), fake, block, real, radii)
     density = jnp.sum(inside) / (k * len(fake))
     coverage = jnp.mean(inside > 0, dtype=inside.dtype)
     return DensityCoverage(*(_nan_unless_finite(x, real, fake) for x in (density, coverage)))
 
 
-def _radii(where, x, k, block):
-    require(where, least=1, block=block)
-    require(where, least=1, most=len(x) - 1, k=k)
+def _radii(x, k, block):
+    require(least=1, block=block)
+    require(least=1, most=len(x) - 1, k=k)
 
     def kth(distances, i):
         return _kth_smallest(jnp.where(jnp.arange(len(x)) == i, jnp.inf, distances), k)
@@ -127,7 +126,7 @@ def _radii(where, x, k, block):
 
 
 def _kth_smallest(values, k):
-    """From the least up, step by step to the next; `top_k` sorts, 50 times slower on a CPU."""
+    """k-th smallest value by k - 1 passes from the minimum; `top_k` is 50 times slower on a CPU."""
 
     def up(_, reached):
         following = jnp.min(jnp.where(values > reached, values, jnp.inf))
@@ -137,7 +136,7 @@ def _kth_smallest(values, k):
 
 
 def _map_rows(function, y, block, x, *others):
-    """function(squared distances from x_i to y, *others_i) for each i, a block of them at once."""
+    """Maps function(squared distances from x_i to y, *others_i) over i, `block` rows at a time."""
 
     def of_row(row):
         return function(squared_distances(row[0][None], y)[0], *row[1:])

@@ -1,4 +1,4 @@
-"""Sliced Wasserstein distance between the patches of two sets of images, scale by scale."""
+"""Sliced Wasserstein distance between the patches of two sets of images at each scale."""
 
 import jax
 import jax.numpy as jnp
@@ -11,27 +11,27 @@ _PATCH = 7
 
 
 def laplacian_pyramid(x, levels: int) -> list:
-    """Band-pass images, from fine to coarse; the last is the low-pass rest.
+    """Band-pass images from fine to coarse, then the low-pass residual.
 
     Burt and Adelson 1983, IEEE Transactions on Communications 31: G_0 = x, G_i = reduce(G_(i-1)),
     L_i = G_i - expand(G_(i+1)), with the taps (1, 4, 6, 4, 1) / 16 and mirrored borders.
 
     Args:
-      x: [N, H, W, C]; H and W multiples of 2^(levels - 1), and >= 4 wherever they are halved.
+      x: [N, H, W, C]; H and W must be multiples of 2^(levels - 1) and at least twice that.
       levels: >= 1.
 
     Returns:
       list of [N, H / 2^i, W / 2^i, C], i = 0 ... levels - 1, in at least f32.
 
     Raises:
-      ValueError: sizes that cannot be halved so often.
+      ValueError: levels < 1, or H or W does not fit the number of levels.
     """
-    require("laplacian_pyramid", least=1, levels=levels)
+    require(least=1, levels=levels)
     x = at_least_f32(x)
     factor = 2 ** (levels - 1)
     if x.ndim != 4 or any(n % factor or n < 2 * factor for n in x.shape[1:3]):
         raise ValueError(
-            f"laplacian_pyramid: x {x.shape}; expected [N, H, W, C], H and W multiples of {factor} "
+            f"x {x.shape}; expected [N, H, W, C], H and W multiples of {factor} "
             f"and >= {2 * factor} for {levels} levels"
         )
     found = []
@@ -52,41 +52,40 @@ def pyramid_sliced_wasserstein(
     projections: int = 128,
     repeats: int = 4,
 ):
-    """Sliced W_1 between 7 x 7 patches of each level of the Laplacian pyramids.
+    """Sliced W_1 between 7 x 7 patches at each level of the Laplacian pyramids.
 
-    Karras et al. 2018 (arXiv 1710.10196, section 5). Patches are taken at uniformly random places,
-    and each level and channel is brought to mean 0 and standard deviation 1 over the patches of
-    its own set (one that varies by no more than rounding stays 0); then W_1 along random
-    directions on the unit sphere is averaged. Tables show the values times 1,000, on 16,384
-    images, levels down to 16 pixels.
+    Karras et al. 2018 (arXiv 1710.10196, section 5). Patches are taken at uniformly random
+    positions. Each level and channel is normalised to mean 0 and standard deviation 1 over the
+    patches of its own set; one that varies only by rounding is not scaled. W_1 is averaged over
+    random directions on the unit sphere. The paper's tables show the values times 1,000, for 16,384
+    images and levels down to 16 pixels.
 
-    Traps: because each set is normalised by itself, it is blind to a change of brightness or
-    contrast; it is biased upwards at finite N, so compare at one N, next to real against real;
-    patches of one image are dependent, so the bias falls with images rather than with patches.
-    Memory: the patches of one level, 2 N patches 49 C numbers, and projections times 2 N patches.
+    Caveats: each set is normalised separately, so changes in brightness or contrast go undetected.
+    It is biased upwards at finite N: compare at equal N and report real against real. Patches of
+    one image are dependent, so the bias falls with the number of images rather than of patches.
+    Memory per level: 2 * N * patches * 49 * C numbers, plus projections * 2 * N * patches.
 
     Args:
       key: a PRNG key, used once.
       real: [N, H, W, C], in any range.
-      fake: [N, H, W, C], as many (two sizes would have two biases).
-      levels: of the pyramid, >= 1; the coarsest must be at least 7 x 7.
-      patches: per image and level, >= 1.
-      projections: directions at once, >= 1.
-      repeats: how often, >= 1; `projections * repeats` directions in all.
+      fake: [N, H, W, C], the same N (the bias depends on N).
+      levels: levels of the pyramid, >= 1; the coarsest must be at least 7 x 7.
+      patches: patches per image and level, >= 1.
+      projections: directions computed at once, >= 1.
+      repeats: number of times, >= 1; `projections * repeats` directions in total.
 
     Returns:
       [levels], from fine to coarse, >= 0, in at least f32.
 
     Raises:
-      ValueError: a number out of range, two shapes, or images too small.
+      ValueError: a number is out of range, the shapes differ, or the images are too small.
     """
-    where = "pyramid_sliced_wasserstein"
-    require(where, least=1, levels=levels, patches=patches, projections=projections)
-    require(where, least=1, repeats=repeats)
-    real, fake = images(where, real, fake)
+    require(least=1, levels=levels, patches=patches, projections=projections)
+    require(least=1, repeats=repeats)
+    real, fake = images(real, fake)
     if min(real.shape[1:3]) < _PATCH * 2 ** (levels - 1):
         raise ValueError(
-            f"{where}: real {real.shape}; expected H and W >= {_PATCH * 2 ** (levels - 1)}, "
+            f"real {real.shape}; expected H and W >= {_PATCH * 2 ** (levels - 1)}, "
             f"{levels} levels of {_PATCH} x {_PATCH} patches"
         )
 
@@ -98,7 +97,7 @@ def pyramid_sliced_wasserstein(
     def distance(key, real, fake):
         corner_key, key = jax.random.split(key)
         room = jnp.asarray([n - _PATCH + 1 for n in real.shape[1:3]], jnp.int32)
-        # In int32 and f32 whatever the images are: the same key gives the same places.
+        # Always int32 and f32, so that a key gives the same patches for every dtype.
         shape = (2, len(real), patches, 2)
         corners = jax.random.randint(corner_key, shape, 0, room[None, None, None, :], jnp.int32)
         x = _descriptors(real, corners[0], least[0])
@@ -115,8 +114,8 @@ def pyramid_sliced_wasserstein(
 def _descriptors(x, corners, least):
     """Normalised patches of [N, H, W, C] at corners [N, patches, 2]: [N patches, 49 C].
 
-    A channel whose standard deviation is not above `least` is flat: blown up, its rounding errors
-    would look like an image.
+    A channel whose standard deviation is at most `least` is constant up to rounding and is not
+    divided by it, because that would amplify the rounding errors.
     """
 
     def cut(image, at):
@@ -145,13 +144,13 @@ def _reduce(x):
 
 
 def _expand(x):
-    """Zeros between the pixels, and twice the taps."""
+    """Upsamples by 2: inserts zeros between the pixels and blurs with doubled taps."""
     height, width = (2 * _blur(2 * n)[:, ::2] for n in x.shape[1:3])
     return _separable(x, height, width)
 
 
 def _blur(n):
-    """The five taps as a matrix [n, n], borders mirrored about the last pixel."""
+    """The five-tap blur as a matrix [n, n], with borders mirrored about the edge pixel."""
     places = np.pad(np.arange(n), 2, mode="reflect")
     matrix = np.zeros((n, n))
     for i, tap in enumerate((1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)):

@@ -1,26 +1,26 @@
-"""Checks of what a metric is given: sets of points, or two sets of images."""
+"""Shape checks of sets of points and of images."""
 
 from jaxgen.arguments import at_least_f32
 
 
-def points(where: str, **samples):
-    """Each as [N, D] in at least f32, all of one D; ValueError names function and argument."""
+def points(**samples):
+    """Returns each as [N, D] in at least f32; ValueError unless all have the same D."""
     arrays = {name: at_least_f32(x) for name, x in samples.items()}
     for name, x in arrays.items():
         if x.ndim != 2 or 0 in x.shape:
-            raise ValueError(f"{where}: {name} {x.shape}; expected points [N, D], N and D >= 1")
+            raise ValueError(f"{name} {x.shape}; expected points [N, D], N and D >= 1")
     (first, like), *others = arrays.items()
     for name, x in others:
         if x.shape[1] != like.shape[1]:
-            raise ValueError(f"{where}: {name} {x.shape}; expected [M, D] for {first} {like.shape}")
+            raise ValueError(f"{name} {x.shape}; expected [M, D] for {first} {like.shape}")
     return tuple(arrays.values())
 
 
-def images(where: str, real, fake):
-    """Both as [N, H, W, C] of one shape in at least f32; ValueError names the function."""
+def images(real, fake):
+    """Returns both as [N, H, W, C] in at least f32; ValueError unless the shapes are equal."""
     real, fake = at_least_f32(real), at_least_f32(fake)
     if real.ndim != 4 or 0 in real.shape:
-        raise ValueError(f"{where}: real {real.shape}; expected images [N, H, W, C]")
+        raise ValueError(f"real {real.shape}; expected images [N, H, W, C]")
     if fake.shape != real.shape:
-        raise ValueError(f"{where}: fake {fake.shape}; expected the shape of real, {real.shape}")
+        raise ValueError(f"fake {fake.shape}; expected the shape of real, {real.shape}")
     return real, fake

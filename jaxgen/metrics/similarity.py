@@ -1,4 +1,4 @@
-"""Structural similarity of images, at one scale and at several."""
+"""Structural similarity of images, single-scale and multi-scale."""
 
 import jax
 import jax.numpy as jnp
@@ -11,29 +11,30 @@ WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
 def ssim(real, fake, *, low: float, high: float):
-    """Mean over windows and channels of l c s, the structural similarity of pairs of images.
+    """Structural similarity of pairs of images, the mean of l c s over windows and channels.
 
     l = (2 m_x m_y + C_1) / (m_x^2 + m_y^2 + C_1), c s = (2 s_xy + C_2) / (s_x^2 + s_y^2 + C_2),
-    C_i = (K_i L)^2, K = 0.01, 0.03, in Gaussian windows of 11 x 11 (standard deviation 1.5) that
-    lie wholly inside; weighted moments without a correction of N / (N - 1). Wang et al. 2004,
-    IEEE Transactions on Image Processing 13. Channels count alike; the paper is of grey images.
+    C_i = (K_i L)^2, K = 0.01, 0.03, in 11 x 11 Gaussian windows (standard deviation 1.5) that lie
+    fully inside the image. The weighted moments have no N / (N - 1) correction. Wang et al. 2004,
+    IEEE Transactions on Image Processing 13. Channels are weighted equally; the paper has grey
+    images only.
 
-    l is of intensities from 0 up, so images are brought from [low, high] to [0, 1] first: SSIM of
-    images in [-1, 1] with L = 2 and no shift is another number.
+    l assumes intensities >= 0, so images are first mapped from [low, high] to [0, 1]. SSIM computed
+    on images in [-1, 1] with L = 2 and no shift gives different values.
 
     Args:
-      real: [B, H, W, C]; where H or W < 11, the window shrinks to fit, and its deviation with it.
+      real: [B, H, W, C]; if H or W < 11, the window and its standard deviation shrink to fit.
       fake: [B, H, W, C].
-      low: darkest value of the range that images are in ...
-      high: ... and the brightest, > low. Both are Python numbers.
+      low: lower end of the range of the images, a Python number.
+      high: upper end of that range, a Python number > low.
 
     Returns:
-      [B], in [-1, 1], 1 iff the images are equal; but for rounding, some 1e-5 in f32.
+      [B], in [-1, 1], 1 iff the images are equal, up to rounding of about 1e-5 in f32.
 
     Raises:
-      ValueError: high <= low, images outside the range, or of two shapes.
+      ValueError: high <= low, images are outside the range, or the shapes differ.
     """
-    x, y = _unit("ssim", real, fake, low, high)
+    x, y = _unit(real, fake, low, high)
     luminance, structure = _terms(x, y)
     return jnp.mean(luminance * structure, axis=(1, 2, 3))
 
@@ -41,36 +42,36 @@ def ssim(real, fake, *, low: float, high: float):
 def ms_ssim(real, fake, *, low: float, high: float, weights=WEIGHTS):
     """Multi-scale SSIM: product over scales j of mean(c s)_j^w_j, with mean(l c s) at the last.
 
-    Wang, Simoncelli and Bovik 2003, Asilomar (equation 7 and the weights of its five scales). A
-    scale is 2 x 2 means of the one before. Means are over the windows of a channel, products for
-    each channel, and then the mean over channels. A mean below 0 counts as 0.
+    Wang, Simoncelli and Bovik 2003, Asilomar (equation 7 and the weights of its five scales). Each
+    scale is the 2 x 2 mean of the previous one. The means over windows and the product over scales
+    are per channel, followed by the mean over channels. Negative means are clamped to 0.
 
-    Diversity (Odena et al. 2017, arXiv 1610.09585): the mean over random pairs of fakes, next to
-    that over pairs of reals; higher is less diverse. Only comparable within one class.
+    As a diversity measure (Odena et al. 2017, arXiv 1610.09585), average it over random pairs of
+    fakes and compare with pairs of reals; higher means less diverse. Compare only within one class.
 
     Args:
       real: [B, H, W, C], H and W multiples of 2^(scales - 1). Below 176 pixels the windows of the
-        last of five scales shrink, as in the code of Karras et al. 2018; published values of
+        last of five scales shrink, as in the code of Karras et al. 2018; published values for
         small images depend on that.
       fake: [B, H, W, C].
-      low: darkest value of the range that images are in ...
-      high: ... and the brightest, > low. Both are Python numbers.
-      weights: one exponent > 0 per scale, fine to coarse; fewer for smaller images.
+      low: lower end of the range of the images, a Python number.
+      high: upper end of that range, a Python number > low.
+      weights: one exponent > 0 per scale, fine to coarse; use fewer for smaller images.
 
     Returns:
-      [B], in [0, 1], 1 iff the images are equal; but for rounding, some 1e-5 in f32.
+      [B], in [0, 1], 1 iff the images are equal, up to rounding of about 1e-5 in f32.
 
     Raises:
-      ValueError: high <= low, images outside the range, of two shapes, or too small.
+      ValueError: high <= low, images are outside the range, the shapes differ, H or W is not a
+        multiple of 2^(scales - 1), a weight is <= 0, or there are none.
     """
-    require("ms_ssim", above=0, weights=weights)
-    require("ms_ssim", least=1, scales=len(weights))
-    x, y = _unit("ms_ssim", real, fake, low, high)
+    require(above=0, weights=weights)
+    require(least=1, scales=len(weights))
+    x, y = _unit(real, fake, low, high)
     factor = 2 ** (len(weights) - 1)
     if any(n % factor for n in x.shape[1:3]):
         raise ValueError(
-            f"ms_ssim: real {x.shape}; expected H and W multiples of {factor} for "
-            f"{len(weights)} scales"
+            f"real {x.shape}; expected H and W multiples of {factor} for {len(weights)} scales"
         )
     product = jnp.ones((), x.dtype)
     for scale, weight in enumerate(weights):
@@ -83,12 +84,12 @@ def ms_ssim(real, fake, *, low: float, high: float, weights=WEIGHTS):
     return jnp.mean(product, axis=-1)
 
 
-def _unit(where, real, fake, low, high):
-    """Both from [low, high] to [0, 1]."""
-    require(where, above=low, high=high)
-    real, fake = images(where, real, fake)
+def _unit(real, fake, low, high):
+    """Maps both images from [low, high] to [0, 1], after checks."""
+    require(above=low, high=high)
+    real, fake = images(real, fake)
     for extreme in (jnp.min, jnp.max):
-        require(where, least=low, most=high, real=extreme(real), fake=extreme(fake))
+        require(least=low, most=high, real=extreme(real), fake=extreme(fake))
     return (real - low) / (high - low), (fake - low) / (high - low)
 
 
@@ -104,7 +105,7 @@ def _terms(x, y):
 
 
 def _window_means(x):
-    """Along each axis a product with a banded matrix: it compiles to one, not to 11 slices."""
+    """Gaussian window means, one banded matrix product per axis instead of 11 slices."""
     size = min(11, *x.shape[1:3])
     at = np.arange(size) - (size - 1) / 2
     window = np.exp(-0.5 * (at / (1.5 * size / 11)) ** 2)

@@ -1,9 +1,9 @@
-"""Flax networks. Every one takes `(x, context=None)`; `context` is joined to x's last axis.
+"""Flax networks. Each takes `(x, context=None)` and joins `context` to the last axis of x.
 
-The critics of GANs take theirs by projection instead: see `project`.
+The critics of GANs project it instead: see `project`.
 """
 
-from jaxgen.models.convolution import Conv, ConvNet, ResNet, conv3x3, pointwise
+from jaxgen.models.convolution import Conv, conv3x3, pointwise
 from jaxgen.models.dcgan import DCGANCritic, DCGANGenerator, project
 from jaxgen.models.mlp import MLP
 from jaxgen.models.resampling import ConvDown, ConvUp, conv4x4_down, conv4x4_up
@@ -13,11 +13,9 @@ __all__ = [
     "MLP",
     "Conv",
     "ConvDown",
-    "ConvNet",
     "ConvUp",
     "DCGANCritic",
     "DCGANGenerator",
-    "ResNet",
     "ResidualBlock",
     "ResidualCritic",
     "ResidualGenerator",

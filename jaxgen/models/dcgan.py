@@ -1,19 +1,20 @@
 """DCGAN's generator and critic (Radford et al. 2015, arXiv 1511.06434) for images of any size.
 
-Both are made for the shape of the image: the sides halve until they are at most 7 (28 -> 7, 32 and
-64 -> 4), `width` channels at the largest resolution below the image and twice as many at each
-smaller one. Convolutions are 4x4 as in PyTorch's version, not 5x5: see `conv4x4_up`. Weights start
-by He's rule instead of N(0, 0.02^2), so that critics without normalization start alive.
+The shape of the image determines both: the sides halve until they are at most 7 (28 -> 7, 32 and
+64 -> 4). There are `width` channels at half the size of the image and twice as many at each smaller
+size. Convolutions are 4x4 as in PyTorch's version, not 5x5: see `conv4x4_up`. Weights start by He's
+rule instead of N(0, 0.02^2), because scores of a critic without normalization would otherwise start
+close to zero.
 
-`norm` makes a normalization layer, which says itself what it does with its statistics:
+`norm` makes a normalization layer and decides how that layer uses its statistics:
 
     norm = partial(nn.BatchNorm, use_running_average=False)     # in training
     norm = partial(nn.BatchNorm, use_running_average=True)      # the same parameters, sampling
     norm = partial(nn.GroupNorm, num_groups=1)                  # layer norm over (H, W, C)
     norm = None                                                 # none
 
-A critic with batch normalization compares the examples of a batch; a gradient penalty, which is of
-single examples, must not be put on it.
+With batch normalization, the score of an example depends on the rest of the batch. Do not combine
+it with a gradient penalty, which is defined for single examples.
 """
 
 from collections.abc import Callable
@@ -27,15 +28,15 @@ from jaxgen.models.resampling import ConvDown, ConvUp, doublings
 
 
 def normalize(norm: Callable | None, x):
-    """x, by the layer that `norm` makes, computed in x's dtype; None: x itself."""
+    """Apply the layer that `norm` makes, in x's dtype. Without `norm`, return x."""
     return x if norm is None else norm(dtype=x.dtype)(x)
 
 
 def project(h, context):
-    """Score of features: w h + b, and with a context also <V context, h>.
+    """Score of features: w h + b, plus <V context, h> if there is a context.
 
-    Miyato & Koyama 2018 (the projection discriminator, arXiv 1802.05637), for a context that is a
-    one-hot class or any vector. To be called within a flax module.
+    Miyato & Koyama 2018 (the projection discriminator, arXiv 1802.05637). The context is a one-hot
+    class or any vector. Call it inside a flax module.
 
     Args:
       h: [B, D].
@@ -72,7 +73,7 @@ class DCGANGenerator(nn.Module):
         height, width, channels = self.shape
         count = doublings(self.shape)
         if not count:
-            raise ValueError(f"DCGANGenerator: shape {self.shape}; expected sides above 7")
+            raise ValueError(f"shape {self.shape}; expected sides above 7")
         wide = self.width * 2 ** (count - 1)
         h = join(z, context)
         size = (height // 2**count, width // 2**count, wide)

@@ -1,4 +1,4 @@
-"""Multilayer perceptron, and how every network here takes its context."""
+"""Multilayer perceptron, and `join`, by which the networks here take their context."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,13 +7,14 @@ import jax.numpy as jnp
 
 
 def join(x, context):
-    """Put `context` beside x on the last axis.
+    """Concatenate `context` to x on the last axis.
 
     Args:
       x: [B, D], or an image [B, H, W, C].
-      context: None (x comes back), an array that agrees with x on all axes but the last, or, for
-        an image, a vector [B, K] (spread over all positions) or an image [B, sH, sW, K] of a finer
-        scale (its s x s blocks become channels, so that one context serves every level of a flow).
+      context: None, which returns x, or an array that agrees with x on all axes but the last. For
+        an image it may also be a vector [B, K], which is broadcast to all positions, or an image
+        [B, sH, sW, K] of a finer scale, whose s x s blocks become channels; so one context serves
+        every level of a flow.
 
     Returns:
       x with the context's channels appended.
@@ -40,21 +41,23 @@ def join(x, context):
 
 
 class MLP(nn.Module):
-    """Dense layers with one activation between them; the last layer starts at zero.
+    """Dense layers with an activation between them.
 
     Attributes:
       features: units out.
       hidden: units of each hidden layer.
-      activation: between the layers.
+      activation: applied between the layers.
       final: applied to the output; None for a linear output.
-      last_init: initialiser of the last kernel.
+      last_init: initializer of the last kernel; the other kernels start by He's rule. The
+        conditioner of a coupling should start at zero, so that the coupling is the identity:
+        `nn.initializers.zeros`.
     """
 
     features: int
     hidden: Sequence[int] = (256, 256)
     activation: Callable = nn.relu
     final: Callable | None = None
-    last_init: Callable = nn.initializers.zeros
+    last_init: Callable = nn.initializers.lecun_normal()
 
     @nn.compact
     def __call__(self, x, context=None):

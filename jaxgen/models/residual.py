@@ -1,7 +1,7 @@
-"""Residual generator and critic of WGAN-GP and SNGAN, for images of any size.
+"""Residual generator and critic of WGAN-GP and SNGAN for images of any size.
 
 Gulrajani et al. 2017 (arXiv 1704.00028, appendix C), Miyato et al. 2018 (SNGAN, arXiv 1802.05957,
-appendix B.4): `width` channels at every resolution. `norm` as in `jaxgen.models.dcgan`.
+appendix B.4), with `width` channels at every resolution. `norm` as in `jaxgen.models.dcgan`.
 """
 
 from collections.abc import Callable
@@ -17,25 +17,25 @@ from jaxgen.models.resampling import doublings
 
 
 def double(x):
-    """Every pixel four times: [B, H, W, C] -> [B, 2H, 2W, C]."""
+    """Repeat every pixel in a 2x2 block: [B, H, W, C] -> [B, 2H, 2W, C]."""
     return x.repeat(2, axis=1).repeat(2, axis=2)
 
 
 def halve(x):
-    """Means of 2x2 pixels: [B, H, W, C] -> [B, H / 2, W / 2, C]."""
+    """Average blocks of 2x2 pixels: [B, H, W, C] -> [B, H / 2, W / 2, C]."""
     b, h, w, c = x.shape
     return jnp.mean(x.reshape(b, h // 2, 2, w // 2, 2, c), axis=(2, 4))
 
 
 class ResidualBlock(nn.Module):
-    """norm, relu, conv 3x3, norm, relu, conv 3x3, beside a shortcut; both may change the size.
+    """norm, relu, conv 3x3, norm, relu, conv 3x3, plus a shortcut; both may change the size.
 
     Attributes:
       features: channels out.
-      before: how the size changes before the first convolution, such as `double`; None: not.
-      after: how it changes after the second, such as `halve`; None: not.
+      before: changes the size before the first convolution, such as `double`; or None.
+      after: changes the size after the second convolution, such as `halve`; or None.
       norm: makes a normalization layer, or None.
-      raw: leave out the first norm and relu, for a block that gets an image.
+      raw: leave out the first norm and relu, for a block whose input is an image.
     """
 
     features: int
@@ -53,7 +53,7 @@ class ResidualBlock(nn.Module):
         h = after(Conv(self.features)(nn.relu(normalize(self.norm, h))))
         if x.shape[-1] == self.features and h.shape == x.shape:
             return x + h
-        # A 1x1 convolution and a change of size commute: the cheaper order, on fewer pixels.
+        # A 1x1 convolution commutes with a change of size, so it runs on the smaller image.
         return before(Conv(self.features, size=1)(after(x))) + h
 
 
@@ -62,7 +62,7 @@ def _same(x):
 
 
 class ResidualGenerator(nn.Module):
-    """Dense, blocks that double the size, norm, relu, conv 3x3, tanh.
+    """Dense layer, blocks that double the size, norm, relu, conv 3x3, tanh.
 
     Attributes:
       shape: (H, W, C) of the images.
@@ -88,11 +88,11 @@ class ResidualGenerator(nn.Module):
 
 
 class ResidualCritic(nn.Module):
-    """Blocks that halve the size down to 8 or less, two more, relu, pool over pixels, linear.
+    """Blocks that halve the size to 8 or less, two more blocks, relu, pooling, linear layer.
 
     Attributes:
       width: channels.
-      pool: `jnp.mean` (WGAN-GP) or `jnp.sum` (SNGAN), given an axis.
+      pool: reduces the pixels, called with `axis`: `jnp.mean` (WGAN-GP) or `jnp.sum` (SNGAN).
       norm: makes a normalization layer, or None.
     """
 

@@ -1,6 +1,6 @@
-"""What optax lacks, as optax transformations; and optimizers as dynamical systems.
+"""Gradient transformations that optax lacks, and optimizers as dynamical systems.
 
-Fine-tuning with AdamW, smaller steps in lower layers, and eight micro-batches to a step:
+Fine-tuning with AdamW, smaller steps in lower layers, and eight micro-batches per step:
 
     rates = layer_wise_decay({"embed": 0, "block": 1, "head": 2}, decay=0.75, n_layers=2)
     optimizer = accumulate(optax.chain(optax.adamw(1e-3), scale_by_tree(rates)), k=8)

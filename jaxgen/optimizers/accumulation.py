@@ -1,4 +1,7 @@
-"""Large batches from small ones: gradients accumulated over calls, apart or in the momentum."""
+"""Gradient accumulation: one large-batch step from several micro-batches.
+
+`accumulate` sums the micro-gradients in a buffer of its own, `hidden_accumulation` in the momentum.
+"""
 
 from typing import Any, NamedTuple
 
@@ -14,11 +17,12 @@ class AccumulateState(NamedTuple):
     """State of `accumulate`.
 
     Attributes:
-      total: S, the sum of w g in this window, in at least f32; of the last one at micro_step 0.
-      weight: W, the sum of w.
-      micro_step: calls in this window, 0 .. k - 1; 0 after a call that ended one.
-      skipped: micro-gradients that were not finite, since the start.
-      inner: state of the optimizer.
+      total: S, the sum of w g over the current window, in at least f32. At micro_step 0 it still
+        holds the sum of the previous window; the next call clears it.
+      weight: W, the sum of w over the current window.
+      micro_step: number of calls so far in the current window, 0 .. k - 1.
+      skipped: number of micro-gradients skipped since the start because they were not finite.
+      inner: state of the wrapped optimizer.
     """
 
     total: Any
@@ -31,28 +35,31 @@ class AccumulateState(NamedTuple):
 def accumulate(
     inner: optax.GradientTransformation, k: int
 ) -> optax.GradientTransformationExtraArgs:
-    """The weighted mean of k micro-gradients, then one step of `inner`.
+    """Averages k weighted micro-gradients, then takes one step of `inner`.
 
-    S += w g, W += w; every k-th call gives inner.update(S / W), the others a zero update. With g
-    the mean gradient of a micro-batch and w its number of tokens (or of unmasked examples), the
-    step is that of one large batch, which the mean of means is not. (Su Jianlin, kexue.fm post
-    6794, with equal weights.) Not for networks with batch statistics: BatchNorm, in-batch
-    negatives and batch F-scores see the micro-batch.
+        S += w g,  W += w;  every k-th call returns inner.update(S / W), the other calls zeros
 
-    - `inner` runs only when due (`lax.cond`), so its schedules, bias corrections, clips and weight
-      decay count and see large batches, and a micro-step costs one pass over S. `jax.vmap` of the
-      update turns the cond into a select, which runs it always; the result is the same.
-    - A micro-gradient with an infinity or a NaN in any leaf (or such a weight) is left out, with
-      its weight. A window left without weight gives a zero update and leaves `inner` as it was.
-    - The zero update is as large as the parameters unless XLA fuses it into `apply_updates`;
-      `lax.cond(state.micro_step == 0, ...)` around that saves the pass. A window at the end of
-      training that is not full is never applied.
+    If g is the mean gradient of a micro-batch and w its number of tokens (or unmasked examples),
+    the step is exactly that of one large batch; an unweighted mean of the k means is not. (Su
+    Jianlin, kexue.fm post 6794, with equal weights.) Not suitable for networks and losses that
+    depend on batch statistics: BatchNorm, in-batch negatives and batch F-scores see only the
+    micro-batch.
+
+    - `inner` runs only on every k-th call (`lax.cond`), so its schedules, bias corrections,
+      clipping and weight decay see large batches, and a micro-step costs one pass over S. Under
+      `jax.vmap` the cond becomes a select, which always runs `inner`; the result is the same.
+    - A micro-gradient with an infinity or a NaN in any leaf, or with a non-finite weight, is
+      skipped together with its weight. If the total weight of a window is zero, the update is
+      zero and the state of `inner` does not change.
+    - The zero update is a tree as large as the parameters unless XLA fuses it into
+      `apply_updates`; calling that inside `lax.cond(state.micro_step == 0, ...)` saves the pass.
+    - An incomplete window at the end of training is never applied.
     - Devices: under `jit` with sharded batches g is the gradient of the global micro-batch.
-      Under `pmap` and `shard_map` sum numerator and denominator before: g = psum(w g) / psum(w),
-      weight=psum(w); a device's NaN then skips the micro-step on all of them.
+      Under `pmap` and `shard_map`, reduce numerator and denominator first: g = psum(w g) / psum(w),
+      weight=psum(w); a NaN on one device then skips the micro-step on all devices.
 
-    Against `optax.MultiSteps` (0.2.8): that runs the optimizer in every micro-step, one NaN stays
-    in its accumulator for ever by default, means are unweighted, and its
+    Differences from `optax.MultiSteps` (0.2.8): it runs the optimizer in every micro-step, by
+    default a NaN stays in its accumulator forever, its mean is unweighted, and its
     `gradient_transformation()` drops extra arguments.
 
     Args:
@@ -61,18 +68,18 @@ def accumulate(
 
     Returns:
       A transformation whose `update` takes the extra argument `weight` (a scalar >= 0, 1 by
-      default) and passes all others, of the k-th call, on to `inner`. S is kept in at least f32,
-      and `inner` gets the mean in the gradient's dtype.
+      default). All other extra arguments of the k-th call are passed to `inner`. S is kept in at
+      least f32, and `inner` gets the mean in the gradient's dtype.
 
     Raises:
       ValueError: k is not an integer >= 1.
     """
-    _check_k("accumulate", k)
+    _check_k(k)
     optimizer = optax.with_extra_args_support(inner)
 
     def init(params):
         total = jax.tree.map(lambda p: jnp.zeros_like(at_least_f32(p)), params)
-        # No array twice: a buffer can be donated only once.
+        # Two separate arrays, since a buffer can be donated only once.
         micro_step, skipped = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
         return AccumulateState(total, jnp.zeros(()), micro_step, skipped, optimizer.init(params))
 
@@ -83,8 +90,8 @@ def accumulate(
         first = state.micro_step == 0
 
         def add(s, g):
-            # Chosen, not multiplied: 0 * NaN is NaN. S is cleared here, in the one pass over it,
-            # rather than after the step, which would need a second buffer of its size.
+            # `where` rather than a product, because 0 * NaN is NaN. S is cleared here, in the same
+            # pass, because clearing it after the step would need a second buffer of its size.
             return jnp.where(first, 0, s) + w.astype(s.dtype) * jnp.where(finite, g, 0)
 
         total = jax.tree.map(add, state.total, updates)
@@ -113,8 +120,8 @@ class HiddenAccumulationState(NamedTuple):
 
     Attributes:
       momentum: m, in at least f32.
-      micro_step: calls in this window, 0 .. k - 1.
-      inner: state of the transformation behind the momentum.
+      micro_step: number of calls so far in the current window, 0 .. k - 1.
+      inner: state of the transformation that follows the momentum.
     """
 
     momentum: Any
@@ -125,37 +132,39 @@ class HiddenAccumulationState(NamedTuple):
 def hidden_accumulation(
     inner: optax.GradientTransformation, k: int, decay=0.9
 ) -> optax.GradientTransformationExtraArgs:
-    """Momentum of the mean of k micro-gradients, without a buffer for the mean.
+    """Momentum of the mean of k micro-gradients, accumulated in the momentum buffer itself.
 
-    m_t = [1 + (decay - 1) 1{(t-1) mod k = 0}] m_{t-1} + (1 - decay) / k g_t,  t = 1, 2, ...;
-    inner.update(m_t) when t mod k = 0, else a zero update (Su Jianlin, kexue.fm posts 8634 and
-    9512). Exactly accumulate(chain(ema(decay, debias=False), inner), k), because m is linear in
-    the gradients; it holds one array per parameter instead of two.
+        m_t = [1 + (decay - 1) 1{(t-1) mod k = 0}] m_{t-1} + (1 - decay) / k g_t,  t = 1, 2, ...
+
+    `update` returns inner.update(m_t) when t mod k = 0, and zeros otherwise (Su Jianlin, kexue.fm
+    posts 8634 and 9512). Because m is linear in the gradients, the result is exactly
+    accumulate(chain(ema(decay, debias=False), inner), k), with one buffer of the parameters' size
+    instead of two.
 
         hidden_accumulation(optax.scale_by_learning_rate(schedule), k)     SGD with momentum
         hidden_accumulation(optax.chain(optax.scale_by_sign(), optax.add_decayed_weights(1e-2),
                                         optax.scale_by_learning_rate(schedule)), k)      Signum
 
-    `inner` runs only when due (`lax.cond`; a select under `vmap`), so schedules count large
-    batches and weight decay acts once for each. Not possible this way: whatever needs the mean
-    gradient beside m, which is Nesterov's momentum, Lion, Adam, or a clip of the mean. Nor are
-    weights and skipped micro-gradients: `optax.apply_if_finite` around it leaves a micro-step
-    that is not finite out of the window.
+    `inner` runs only on every k-th call (`lax.cond`; a select under `vmap`), so schedules count
+    large batches and weight decay is applied once per large batch. Methods that need the mean
+    gradient in addition to m cannot be written this way: Nesterov momentum, Lion, Adam, clipping
+    of the mean. There are no weights either, and non-finite micro-gradients are not skipped; wrap
+    the result in `optax.apply_if_finite` to leave them out of the window.
 
     Args:
-      inner: what follows the momentum; it must not need the gradient itself.
+      inner: the transformation that follows the momentum; it must not need the gradient itself.
       k: calls per step, >= 1.
       decay: beta of the momentum, in [0, 1]; at 1 nothing moves.
 
     Returns:
-      A transformation; extra arguments go to `inner`. m is kept in at least f32, since k small
-      terms are added to it; `inner` gets it in the gradient's dtype.
+      A transformation that passes extra arguments to `inner`. m is kept in at least f32, because
+      k small terms are added to it; `inner` gets it in the gradient's dtype.
 
     Raises:
       ValueError: k is not an integer >= 1, or decay is not in [0, 1].
     """
-    _check_k("hidden_accumulation", k)
-    require("hidden_accumulation", decay=decay, least=0, most=1)
+    _check_k(k)
+    require(decay=decay, least=0, most=1)
     optimizer = optax.with_extra_args_support(inner)
 
     def init(params):
@@ -180,9 +189,9 @@ def hidden_accumulation(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _check_k(where: str, k) -> None:
+def _check_k(k) -> None:
     if not isinstance(k, int) or k < 1:
-        raise ValueError(f"{where}: k {k}; expected an integer >= 1")
+        raise ValueError(f"k {k}; expected an integer >= 1")
 
 
 def _all_finite(tree):
@@ -191,13 +200,14 @@ def _all_finite(tree):
 
 
 def _update_if(due, optimizer, gradient, like, state, params, extra_args):
-    """(updates, state) of the optimizer for gradient() where due, else (zeros, the same state)."""
+    """Runs `optimizer` on gradient() if `due`; otherwise returns (zeros, unchanged state)."""
 
     def step():
         new, new_state = optimizer.update(
             optax.tree.cast_like(gradient(), like), state, params, **extra_args
         )
-        # Injected hyperparameters in f32 would turn the moments of bf16 parameters into f32.
+        # f32 hyperparameters from `inject_hyperparams` would promote the moments of bf16
+        # parameters to f32.
         return optax.tree.cast_like(new, like), optax.tree.cast_like(new_state, state)
 
     def wait():

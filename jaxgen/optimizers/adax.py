@@ -1,4 +1,4 @@
-"""AdaX: Adam with a second moment that never forgets."""
+"""AdaX: Adam with long-term memory in the second moment."""
 
 from typing import Any, NamedTuple
 
@@ -20,31 +20,31 @@ class ScaleByAdaxState(NamedTuple):
 def scale_by_adax(
     b1: float = 0.9, b2: float = 1e-4, eps: float = 1e-8
 ) -> optax.GradientTransformation:
-    """m / (sqrt(v_hat) + eps), v_hat a mean of g^2 in which older gradients weigh more.
+    """Scales by m / (sqrt(v_hat) + eps), v_hat being a mean of g^2 that favours older gradients.
 
     Li, Wang, Zhang & Luo 2020 (arXiv 2004.09740), step t from 1:
 
         m = b1 m + (1 - b1) g,   v = (1 + b2) v + b2 g^2,   v_hat = v / ((1 + b2)^t - 1)
 
-    At b2 = 1e-4, (1 + b2)^t exceeds f32 from t = 887,273, and v overflows with it. So v_hat itself
-    is kept, as the equal moving average
+    At b2 = 1e-4, (1 + b2)^t and with it v overflow f32 from t = 887,273. The state therefore holds
+    v_hat itself, updated as the equivalent moving average
 
         v_hat = (1 - rho_t) v_hat + rho_t g^2,   rho_t = b2 / ((1 + b2)^t - 1)
 
-    rho_1 = 1, rho_t ~ 1/t while b2 t is small, and rho_t falls like (1 + b2)^-t after that: the
-    second moment freezes. m has no bias correction, as in the paper.
+    rho_1 = 1; rho_t ~ 1/t while b2 t is small; later rho_t decays like (1 + b2)^-t, so the second
+    moment freezes. m has no bias correction, as in the paper.
 
     Args:
       b1: decay of the first moment, in [0, 1]; at 1 nothing moves.
-      b2: growth of the second moment's memory, > 0; towards 0 it becomes the plain mean of g^2.
-      eps: > 0 or 0, outside the square root.
+      b2: growth rate of the second moment, > 0; as b2 -> 0, v_hat becomes the plain mean of g^2.
+      eps: added outside the square root, >= 0.
 
     Raises:
       ValueError: a number out of range.
     """
-    require("scale_by_adax", least=0, most=1, b1=b1)
-    require("scale_by_adax", above=0, b2=b2)
-    require("scale_by_adax", least=0, eps=eps)
+    require(least=0, most=1, b1=b1)
+    require(above=0, b2=b2)
+    require(least=0, eps=eps)
 
     def init(params):
         def zeros():
@@ -66,7 +66,7 @@ def scale_by_adax(
         nu = jax.tree.map(second, g, state.nu)
 
         def step(g, m, v):
-            # The slope of the root at 0 is infinite; g = 0 there, and 0 * infinity is NaN.
+            # The derivative of sqrt at 0 is infinite, and its product with g = 0 would be NaN.
             root = jnp.where(v == 0, 0, jnp.sqrt(jnp.where(v == 0, 1, v)))
             return (m / (root + eps)).astype(g.dtype)
 
@@ -91,9 +91,9 @@ def _memory_rate(t, b2: float, dtype=jnp.float32):
     """rho_t = b2 / ((1 + b2)^t - 1) = b2 / expm1(t log(1 + b2)); 0 where it underflows.
 
     Args:
-      t: step, from 1; any shape, an f32 holds it exactly up to 16,777,216.
+      t: step count, >= 1, of any shape; exact in f32 up to 16,777,216.
       b2: > 0.
-      dtype: of the result.
+      dtype: dtype of the result.
     """
     growth = jnp.log1p(jnp.asarray(b2, dtype))  # b2 may be traced: `optax.inject_hyperparams`
     return b2 / jnp.expm1(jnp.asarray(t, dtype) * growth)

@@ -1,6 +1,6 @@
-"""Optimizers as dynamical systems: the equations that they discretise.
+"""Optimizers as dynamical systems: the differential equations that they discretise.
 
-Su Jianlin, kexue.fm 6234 and 7787, of the dynamics series.
+Su Jianlin, dynamics series, kexue.fm 6234 and 7787.
 
     optimizer            equation                            step in time
     SGD                  theta' = -grad L                    learning rate
@@ -8,8 +8,8 @@ Su Jianlin, kexue.fm 6234 and 7787, of the dynamics series.
     RMSprop              theta' = -g / (sqrt(v) + eps)       learning rate
     Adam                 theta' = -m / (sqrt(v) + eps)       learning rate
 
-A field maps a state, any pytree of arrays, to its time derivative, a tree like it. `gradient` is
-always a function of the parameters alone: `jax.grad(loss)`.
+A field maps a state (any pytree of arrays) to its time derivative (a tree of the same structure).
+`gradient` is always a function of the parameters alone, such as `jax.grad(loss)`.
 """
 
 from collections.abc import Callable
@@ -24,36 +24,42 @@ Field = Callable[[Any], Any]
 
 
 def step_and_friction(learning_rate, momentum):
-    """(alpha, beta) of v <- beta v - alpha g, theta <- theta + v, to (gamma, lambda) in time.
+    """Converts the learning rate and momentum of SGD to the step and friction of `leapfrog`.
 
-    gamma = sqrt(2 alpha / (1 + beta)),  lambda = (2 / gamma) (1 - beta) / (1 + beta). One step of
-    alpha = 0.01, beta = 0.9 takes gamma = 0.103 of time, ten times the learning rate.
+    SGD with momentum is v <- beta v - alpha g, theta <- theta + v. Then
+
+        gamma = sqrt(2 alpha / (1 + beta)),   lambda = (2 / gamma) (1 - beta) / (1 + beta)
+
+    A step with alpha = 0.01 and beta = 0.9 advances time by gamma = 0.103, ten times the learning
+    rate.
 
     Args:
       learning_rate: alpha > 0.
       momentum: beta in (-1, 1].
 
     Returns:
-      (step gamma in time, friction lambda >= 0) of `leapfrog`; exact inverse of
+      (step gamma in time, friction lambda >= 0); the exact inverse of
       `learning_rate_and_momentum`.
 
     Raises:
       ValueError: a number out of range.
     """
-    require("step_and_friction", above=0, learning_rate=learning_rate)
-    require("step_and_friction", above=-1, most=1, momentum=momentum)
+    require(above=0, learning_rate=learning_rate)
+    require(above=-1, most=1, momentum=momentum)
     step = (2 * learning_rate / (1 + momentum)) ** 0.5
     return step, 2 / step * (1 - momentum) / (1 + momentum)
 
 
 def learning_rate_and_momentum(step, friction):
-    """(gamma, lambda) of theta'' + lambda theta' = -grad L to (alpha, beta) of SGD with momentum.
+    """Converts the step and friction of `leapfrog` to the learning rate and momentum of SGD.
 
-    alpha = gamma^2 / (1 + lambda gamma/2),  beta = (1 - lambda gamma/2) / (1 + lambda gamma/2).
+    For the equation theta'' + lambda theta' = -grad L,
+
+        alpha = gamma^2 / (1 + lambda gamma/2),   beta = (1 - lambda gamma/2) / (1 + lambda gamma/2)
 
     Args:
       step: gamma > 0, in time.
-      friction: lambda >= 0; the momentum is negative beyond 2 / gamma.
+      friction: lambda >= 0; the momentum is negative if lambda > 2 / gamma.
 
     Returns:
       (learning rate alpha, momentum beta).
@@ -61,8 +67,8 @@ def learning_rate_and_momentum(step, friction):
     Raises:
       ValueError: a number out of range.
     """
-    require("learning_rate_and_momentum", above=0, step=step)
-    require("learning_rate_and_momentum", least=0, friction=friction)
+    require(above=0, step=step)
+    require(least=0, friction=friction)
     half = friction * step / 2
     return step**2 / (1 + half), (1 - half) / (1 + half)
 
@@ -73,25 +79,26 @@ def gradient_flow(gradient: Callable) -> Field:
 
 
 def sign_flow(gradient: Callable) -> Field:
-    """theta' = -sign(grad L): what RMSprop and Adam become as their memories go to 0.
+    """theta' = -sign(grad L): the limit of RMSprop and Adam as their time constants go to 0.
 
-    From a step for each coordinate, gamma_i = rho / |g_i|, so that each moves by rho (kexue.fm
-    6234); dL/dt = -|grad L|_1. Not continuous, so no integrator converges where it chatters.
+    Derived by giving each coordinate its own step gamma_i = rho / |g_i|, so that each moves by rho
+    (kexue.fm 6234). The loss falls as dL/dt = -|grad L|_1. The field is discontinuous, so
+    integrators do not converge where a coordinate chatters around its minimum.
     """
     return lambda theta: jax.tree.map(lambda g: -jnp.sign(g), gradient(theta))
 
 
 class Moving(NamedTuple):
-    """State of second-order equations: parameters, and velocity, a tree like them."""
+    """State of a second-order equation: the parameters and their velocity, a tree like them."""
 
     theta: Any
     velocity: Any
 
 
 def heavy_ball_flow(gradient: Callable, friction: float) -> Field:
-    """theta' = v,  v' = -lambda v - grad L(theta), on states `Moving`.
+    """theta' = v,  v' = -lambda v - grad L(theta), on states of type `Moving`.
 
-    Polyak 1964. Energy L + |v|^2 / 2 falls at the rate lambda |v|^2.
+    Polyak 1964. The energy L + |v|^2 / 2 decreases at the rate lambda |v|^2.
     """
 
     def field(state):
@@ -104,7 +111,7 @@ def heavy_ball_flow(gradient: Callable, friction: float) -> Field:
 
 
 class Adapting(NamedTuple):
-    """State of Adam's equation: parameters, moments (0 at the start), and time [] (0)."""
+    """State of Adam's equation: parameters, both moments, time []; all but theta start at 0."""
 
     theta: Any
     first: Any
@@ -113,34 +120,38 @@ class Adapting(NamedTuple):
 
     @classmethod
     def start(cls, theta):
-        """Parameters, at rest at time 0."""
+        """The state at time 0: the given parameters and zero moments."""
         first, second = (jax.tree.map(jnp.zeros_like, theta) for _ in range(2))
-        # zeros_like, so that in shard_map time varies over the mesh as the parameters do.
+        # zeros_like, so that under shard_map time varies over the same mesh axes as the parameters.
         return cls(theta, first, second, jnp.zeros_like(jax.tree.leaves(theta)[0], shape=()))
 
 
 def adam_flow(
     gradient: Callable, first_time: float, second_time: float, eps: float = 1e-8
 ) -> Field:
-    """theta' = -m_hat / (sqrt(v_hat) + eps), m and v the averages of g and g^2, on `Adapting`.
+    """theta' = -m_hat / (sqrt(v_hat) + eps), on states of type `Adapting`.
 
-    m' = (g - m) / tau1,  v' = (g^2 - v) / tau2,  m_hat = m / (1 - exp(-t / tau1)), v_hat likewise;
-    at t = 0, m_hat = g and v_hat = g^2. Adam (Kingma & Ba 2014, arXiv 1412.6980) with learning
-    rate gamma is a step gamma of it, beta_i = 1 - gamma / tau_i, and RMSprop with bias correction
-    is tau1 = 0. The averages remember a time tau, not a number of steps: halve the learning rate
-    alone and the equation is another one.
+    The moments are averages of g and g^2 with time constants tau1 and tau2:
+
+        m' = (g - m) / tau1,     m_hat = m / (1 - exp(-t / tau1)),   m_hat = g at t = 0
+        v' = (g^2 - v) / tau2,   v_hat = v / (1 - exp(-t / tau2)),   v_hat = g^2 at t = 0
+
+    Adam (Kingma & Ba 2014, arXiv 1412.6980) with learning rate gamma takes steps of size gamma in
+    time, with beta_i = 1 - gamma / tau_i. RMSprop with bias correction is the case tau1 = 0. Since
+    tau is a time and not a number of steps, a change of the learning rate at constant beta_i
+    changes the equation.
 
     Args:
-      gradient: of the loss.
-      first_time: tau1 >= 0; at 0, m = g: RMSprop.
-      second_time: tau2 > 0; towards 0 with tau1 it becomes the sign flow.
-      eps: outside the square root, >= 0.
+      gradient: gradient function of the loss.
+      first_time: tau1 >= 0; 0 means m = g (RMSprop).
+      second_time: tau2 > 0; if both time constants go to 0, the limit is `sign_flow`.
+      eps: added outside the square root, >= 0.
 
     Raises:
       ValueError: a number out of range.
     """
-    require("adam_flow", least=0, first_time=first_time, eps=eps)
-    require("adam_flow", above=0, second_time=second_time)
+    require(least=0, first_time=first_time, eps=eps)
+    require(above=0, second_time=second_time)
 
     def corrected(average, now, time, tau):
         started = time > 0
@@ -160,7 +171,7 @@ def adam_flow(
 
         def move(m, v, x):
             v_hat = corrected(v, x, state.time, second_time)
-            # The slope of the root at 0 is infinite; g = 0 there, and 0 * infinity is NaN.
+            # The derivative of sqrt at 0 is infinite, and its product with g = 0 would be NaN.
             root = jnp.where(v_hat == 0, 0, jnp.sqrt(jnp.where(v_hat == 0, 1, v_hat)))
             return -m / (root + eps)
 
@@ -172,10 +183,10 @@ def adam_flow(
 
 
 def modified_loss(loss: Callable, step: float) -> Callable:
-    """L + (gamma / 4) |grad L|^2, whose gradient flow gradient descent follows to O(gamma^2).
+    """L + (gamma / 4) |grad L|^2; gradient descent follows its gradient flow to O(gamma^2).
 
     Implicit gradient regularisation, Barrett & Dherin 2020 (arXiv 2009.11162); kexue.fm 7787. The
-    trajectory of gradient descent is only O(gamma) away from the flow of L itself.
+    distance between gradient descent and the gradient flow of L itself is O(gamma).
 
     Args:
       loss: parameters -> scalar.
@@ -184,7 +195,7 @@ def modified_loss(loss: Callable, step: float) -> Callable:
     Raises:
       ValueError: step < 0.
     """
-    require("modified_loss", least=0, step=step)
+    require(least=0, step=step)
 
     def modified(theta):
         value, g = jax.value_and_grad(loss)(theta)

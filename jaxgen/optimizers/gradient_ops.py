@@ -11,30 +11,31 @@ from jaxgen.optimizers.paths import by_path
 
 
 def clip_by_leaf_norm(max_norm) -> optax.GradientTransformation:
-    """g -> g min(1, max_norm / ||g||_2), for each leaf by its own norm.
+    """Clips the L2 norm of each leaf separately: g -> g min(1, max_norm / ||g||_2).
 
-    `optax.clip_by_global_norm` lets one exploding leaf shrink all others; here each answers for
-    itself, at the price of the direction of the whole. A leaf within the norm, zero included, is
-    left exactly as it is. For some leaves only: `optax.masked(clip_by_leaf_norm(1.0), mask)`.
+    With `optax.clip_by_global_norm` one exploding leaf shrinks all the others. Clipping each leaf
+    avoids that, but changes the direction of the gradient as a whole. Leaves within the norm,
+    including zero, are returned unchanged. To clip only some leaves, use
+    `optax.masked(clip_by_leaf_norm(1.0), mask)`.
 
     Args:
       max_norm: largest L2 norm of a leaf, > 0.
 
     Returns:
-      A stateless transformation; norms in at least f32, updates in the gradient's dtype. A finite
-      gradient whose squared norm overflows (norm 1.8e19 in f32) becomes zero.
+      A stateless transformation. Norms are computed in at least f32; updates keep the gradient's
+      dtype. A finite gradient whose squared norm overflows (norm 1.8e19 in f32) becomes zero.
 
     Raises:
       ValueError: max_norm is not positive.
     """
-    require("clip_by_leaf_norm", max_norm=max_norm, above=0)
+    require(max_norm=max_norm, above=0)
 
     def clip(g):
         wide = at_least_f32(g)
         limit = jnp.asarray(max_norm, wide.dtype)
         square = jnp.sum(wide * wide)
         outside = square > limit * limit
-        # A root of zero would have an infinite slope, even where it is not selected.
+        # The derivative of sqrt(0) is infinite and would give NaN even if `where` discards it.
         norm = jnp.sqrt(jnp.where(outside, square, 1))
         return (wide * jnp.where(outside, limit / norm, 1)).astype(g.dtype)
 
@@ -42,21 +43,22 @@ def clip_by_leaf_norm(max_norm) -> optax.GradientTransformation:
 
 
 def clip_by_leaf_l1_norm(max_norm) -> optax.GradientTransformation:
-    """g -> g min(1, max_norm / ||g||_1), for each leaf by its own norm.
+    """Clips the L1 norm of each leaf separately: g -> g min(1, max_norm / ||g||_1).
 
-    The L1 norm of n entries of like size is sqrt(n) times their L2 norm: max_norm is to grow with
-    the leaf's size, where leaves differ much `clip_by_leaf_norm` is the simpler choice.
+    The L1 norm of n entries of similar size is sqrt(n) times their L2 norm, so max_norm should
+    grow with the size of the leaf. If leaves differ a lot in size, `clip_by_leaf_norm` is simpler.
 
     Args:
       max_norm: largest sum of absolute values of a leaf, > 0.
 
     Returns:
-      A stateless transformation; norms in at least f32, updates in the gradient's dtype.
+      A stateless transformation. Norms are computed in at least f32; updates keep the gradient's
+      dtype.
 
     Raises:
       ValueError: max_norm is not positive.
     """
-    require("clip_by_leaf_l1_norm", max_norm=max_norm, above=0)
+    require(max_norm=max_norm, above=0)
 
     def clip(g):
         wide = at_least_f32(g)
@@ -71,19 +73,19 @@ def clip_by_leaf_l1_norm(max_norm) -> optax.GradientTransformation:
 def map_gradients(
     functions: Mapping[str, Callable], default: Callable | None = None
 ) -> optax.GradientTransformation:
-    """g_leaf -> f(g_leaf), with the function that rules on paths give each leaf.
+    """Applies a function f to the gradient of each leaf, chosen by rules on the leaf's path.
 
         map_gradients({"embed": lambda g: g / (1 + jnp.abs(g))}, default=lambda g: g)
 
-    Stands before the optimizer to change gradients, after it to change updates.
+    Place it before the optimizer to change gradients, after it to change updates.
 
     Args:
       functions: ordered {regex on the path: f}, as in `by_path`; f maps an array to one of the
         same shape.
-      default: f of the leaves without a rule; None: each must have one.
+      default: f for leaves that match no rule; if None, every leaf must match one.
 
     Returns:
-      A stateless transformation; what f returns is cast to the gradient's dtype.
+      A stateless transformation; the result of f is cast to the gradient's dtype.
 
     Raises:
       ValueError: at update, a rule matches no leaf, a leaf has no rule, or f changes a shape.
@@ -94,9 +96,7 @@ def map_gradients(
         new = jnp.asarray(function(g))
         if new.shape != g.shape:
             name = jax.tree_util.keystr(path, simple=True, separator="/")
-            raise ValueError(
-                f"map_gradients: function of {name} returns {new.shape}; expected {g.shape}"
-            )
+            raise ValueError(f"function of {name} returns {new.shape}; expected {g.shape}")
         return new.astype(g.dtype)
 
     def update(updates, params):

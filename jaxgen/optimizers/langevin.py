@@ -20,26 +20,28 @@ class SgldState(NamedTuple):
 def sgld(
     learning_rate: optax.ScalarOrSchedule, temperature: float, key: jax.Array
 ) -> optax.GradientTransformation:
-    """theta <- theta - gamma g + sqrt(2 gamma T) xi,  xi standard normal.
+    """Stochastic gradient Langevin dynamics (SGLD).
+
+        theta <- theta - gamma g + sqrt(2 gamma T) xi,   xi ~ N(0, 1)
 
     Welling & Teh 2011; the Euler-Maruyama step of d theta = -grad L dt + sqrt(2 T) dW, whose
-    stationary density is exp(-L / T). L is the whole loss: for Bayesian posteriors at T = 1 the
-    sum over the data plus the negative log-prior, so multiply a mean by the number of examples.
+    stationary density is exp(-L / T). L is the total loss. For a Bayesian posterior, T = 1 and L is
+    the sum over the data plus the negative log-prior, so multiply a mean by the number of examples.
     A finite step widens the density: on h theta^2 / 2 the variance is T / (h (1 - gamma h / 2)).
-    `optax.add_noise` cannot express it: its noise goes through the learning rate and has a
-    schedule of its own.
+    `optax.add_noise` cannot express this, because the learning rate scales its noise and the noise
+    has its own schedule.
 
     Args:
-      learning_rate: gamma > 0, a number or a schedule; the noise follows it.
-      temperature: T > 0; T -> 0 is SGD.
-      key: of the noise; each device that holds a copy of the parameters must get the same.
+      learning_rate: gamma > 0, a number or a schedule; it scales the noise as well.
+      temperature: T > 0; T -> 0 gives SGD.
+      key: key of the noise; all devices that hold a copy of the parameters must use the same key.
 
     Raises:
-      ValueError: temperature <= 0, or a learning rate that is a number < 0.
+      ValueError: temperature <= 0, or a constant learning rate < 0.
     """
-    require("sgld", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     if not callable(learning_rate):
-        require("sgld", least=0, learning_rate=learning_rate)
+        require(least=0, learning_rate=learning_rate)
 
     def init(params):
         del params
@@ -61,7 +63,7 @@ def sgld(
 
 
 class LangevinState(NamedTuple):
-    """Last move of the parameters u = gamma v, in at least f32, and the key of the next step."""
+    """Last step u = gamma v of the parameters, in at least f32, and the key of the next step."""
 
     move: Any
     key: jax.Array
@@ -70,27 +72,27 @@ class LangevinState(NamedTuple):
 def underdamped_langevin(
     step: float, friction: float, temperature: float, key: jax.Array
 ) -> optax.GradientTransformation:
-    """Momentum with the noise that keeps it at temperature T.
+    """Underdamped Langevin dynamics: SGD with momentum, plus noise of temperature T.
 
-    theta'' + lambda theta' = -grad L + sqrt(2 lambda T) W', stationary in exp(-(L + v^2/2) / T),
-    by the leapfrog of Brunger, Brooks & Karplus 1984:
+    Discretises theta'' + lambda theta' = -grad L + sqrt(2 lambda T) W', whose stationary density
+    is exp(-(L + v^2/2) / T), by the leapfrog of Brunger, Brooks & Karplus 1984:
 
         (1 + lambda gamma/2) v <- (1 - lambda gamma/2) v - gamma g + sqrt(2 lambda T gamma) xi
         theta <- theta + gamma v
 
-    Without noise this is SGD with momentum (`learning_rate_and_momentum`). At lambda gamma = 2 the
-    momentum is 0 and it is `sgld` with the learning rate gamma^2 / 2.
+    Without noise this is SGD with momentum (see `learning_rate_and_momentum`). At lambda gamma = 2
+    the momentum is 0 and this is `sgld` with the learning rate gamma^2 / 2.
 
     Args:
       step: gamma > 0, in time.
       friction: lambda > 0.
       temperature: T > 0.
-      key: of the noise; each device that holds a copy of the parameters must get the same.
+      key: key of the noise; all devices that hold a copy of the parameters must use the same key.
 
     Raises:
       ValueError: a number out of range.
     """
-    require("underdamped_langevin", above=0, step=step, friction=friction, temperature=temperature)
+    require(above=0, step=step, friction=friction, temperature=temperature)
     alpha, beta = learning_rate_and_momentum(step, friction)
     sigma = step * (2 * friction * temperature * step) ** 0.5 / (1 + friction * step / 2)
 
@@ -116,7 +118,7 @@ def underdamped_langevin(
 def _normal_like(key, tree):
     """Standard normal noise in at least f32, independent for every leaf.
 
-    Drawn in f32, so that it is the same in every precision.
+    It is drawn in f32, so that a key gives the same noise in every precision.
     """
     leaves, treedef = jax.tree.flatten(tree)
     noise = [

@@ -10,7 +10,7 @@ from jaxgen.arguments import at_least_f32, require
 
 
 class LookaheadState(NamedTuple):
-    """State of the fast optimizer, slow weights phi, steps [] since the last synchronisation."""
+    """Fast optimizer's state, slow weights phi, number of steps [] since the synchronisation."""
 
     fast: Any
     slow: Any
@@ -20,13 +20,13 @@ class LookaheadState(NamedTuple):
 def lookahead(
     inner: optax.GradientTransformation, period: int = 5, slow_step: float = 0.5
 ) -> optax.GradientTransformationExtraArgs:
-    """Every k steps: phi <- phi + a (theta - phi), theta <- phi.
+    """Lookahead: every k steps, phi <- phi + a (theta - phi), theta <- phi.
 
-    Zhang, Lucas, Hinton & Ba 2019 (arXiv 1907.08610), algorithm 1. Against `optax.lookahead` it is
-    drop-in: parameters stay a plain tree, extra arguments reach the inner optimizer, and the slow
-    weights `state.slow` (those to evaluate) are a copy, so that parameters and state may both be
-    donated. It must be the outermost transformation: its updates are differences of weights, and
-    scaling them would take theta away from phi.
+    Zhang, Lucas, Hinton & Ba 2019 (arXiv 1907.08610), algorithm 1. Unlike `optax.lookahead` it
+    needs no changes to the training loop: parameters stay a plain tree, and extra arguments reach
+    the inner optimizer. The slow weights `state.slow`, which are the ones to evaluate, are a copy,
+    so parameters and state may both be donated. It must be the outermost transformation: the
+    update of a synchronisation is phi - theta, and if it is scaled, theta does not land on phi.
 
     Args:
       inner: the fast optimizer; its state is kept when the weights are synchronised.
@@ -37,8 +37,8 @@ def lookahead(
       ValueError: a number out of range, period not an integer; `update` without params.
     """
     if not isinstance(period, int) or period < 1:
-        raise ValueError(f"lookahead: period {period}; expected an integer >= 1")
-    require("lookahead", least=0, most=1, slow_step=slow_step)
+        raise ValueError(f"period {period}; expected an integer >= 1")
+    require(least=0, most=1, slow_step=slow_step)
     inner = optax.with_extra_args_support(inner)
 
     def init(params):
@@ -47,7 +47,7 @@ def lookahead(
 
     def update(updates, state, params=None, **extra_args):
         if params is None:
-            raise ValueError("lookahead: params None; expected the parameters in `update`")
+            raise ValueError("params None; expected the parameters in `update`")
         updates, fast = inner.update(updates, state.fast, params, **extra_args)
         synchronise = state.steps == period - 1
 

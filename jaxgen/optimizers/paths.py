@@ -11,11 +11,11 @@ from jaxgen.arguments import require
 
 
 def by_path(rules: Mapping[str, Any], default=None) -> Callable[[Any], Any]:
-    """A function from a tree to the tree of values that ordered rules give its leaves.
+    """Assigns values to the leaves of a tree by ordered rules on their paths.
 
-    Each leaf gets the value of the first rule found (`re.search`) in its path, the keys joined by
-    slashes: "encoder/layer_0/kernel". The result serves wherever optax takes a tree or a function
-    of the parameters:
+    A path is the leaf's keys joined by slashes, such as "encoder/layer_0/kernel". Each leaf gets
+    the value of the first rule that matches its path (`re.search`). The result can be passed to
+    optax wherever it takes a tree or a function of the parameters:
 
         scale_by_tree(by_path({"head": 1.0, "": 0.1}))                learning-rate scales
         optax.partition(transforms, by_path({"embed": "rows", "": "rest"}))           labels
@@ -24,16 +24,16 @@ def by_path(rules: Mapping[str, Any], default=None) -> Callable[[Any], Any]:
     Args:
       rules: {regex: value}; the first match wins, "" matches every leaf. A value may be a
         pytree; it then becomes a subtree.
-      default: of leaves without a rule; None: each leaf must have one.
+      default: value for leaves that match no rule; if None, every leaf must match one.
 
     Returns:
-      tree -> tree of the same structure. It raises a ValueError for a rule that matches no leaf
-      (a misspelled name would otherwise do nothing, silently) and for a leaf without a rule.
+      A function tree -> tree of the same structure. It raises a ValueError if a rule matches no
+      leaf (a misspelled rule would otherwise be ignored silently) or a leaf matches no rule.
     """
-    _check_rules("by_path", rules)
+    _check_rules(rules)
 
     def values(tree):
-        found = {name: value for name, _, value, _ in _matches("by_path", rules, default, tree)}
+        found = {name: value for name, _, value, _ in _matches(rules, default, tree)}
         return jax.tree.map_with_path(lambda path, _: found[_name(path)], tree)
 
     return values
@@ -42,42 +42,41 @@ def by_path(rules: Mapping[str, Any], default=None) -> Callable[[Any], Any]:
 def layer_wise_decay(
     layers: Mapping[str, Any], decay: float, n_layers: int
 ) -> Callable[[Any], Any]:
-    r"""Learning-rate scales that fall from the head to the embeddings: decay^(n_layers - layer).
+    r"""Layer-wise learning-rate decay: each leaf is scaled by decay^(n_layers - layer).
 
-    The layer-wise learning rate of ELECTRA, BEiT and MAE fine-tuning: embeddings are layer 0,
-    blocks follow, the head is layer n_layers and keeps the whole rate. For `scale_by_tree`:
+    Used in the fine-tuning of ELECTRA, BEiT and MAE. Embeddings are layer 0, blocks follow, and the
+    head is layer n_layers and keeps the full rate. For use in `scale_by_tree`:
 
         scale_by_tree(layer_wise_decay(
             {"embed": 0, r"block_(\d+)/": lambda found: 1 + int(found[1]), "head": 13}, 0.75, 13))
 
     Args:
-      layers: ordered {regex on the path: layer}, as in `by_path`, every leaf by one of them. A
-        layer is an integer in [0, n_layers]; a sequence of them, for a leaf whose first axis
-        stacks layers (as `nn.scan` does: range(1, 13) for 12 blocks behind the embeddings); or a
-        function of the `re.Match` that returns one or the other. A function of the whole path is
+      layers: ordered {regex on the path: layer}, as in `by_path`; every leaf must match one. A
+        layer is an integer in [0, n_layers]; a sequence of integers, for a leaf whose first axis
+        stacks layers (as `nn.scan` does: range(1, 13) for 12 blocks after the embeddings); or a
+        function of the `re.Match` that returns either. To use a function of the whole path, pass
         {"^.*": lambda found: function(found[0])}.
-      decay: of a layer against the one above it, > 0, usually 0.65 to 0.9; 1 scales nothing.
-      n_layers: number of the last layer.
+      decay: factor between a layer and the one above it, > 0, usually 0.65 to 0.9; 1 has no effect.
+      n_layers: index of the last layer, >= 0.
 
     Returns:
-      tree -> multipliers: a float, or an array [L, 1, ..., 1] for a stacked leaf [L, ...]. Raises
-      a ValueError as `by_path` does, and for a layer out of range or of another number than L.
+      A function tree -> multipliers: a float, or an array [L, 1, ..., 1] for a stacked leaf
+      [L, ...]. It raises a ValueError as `by_path` does, if a layer is out of range, or if a
+      stacked leaf has a number of layers other than L.
     """
-    require("layer_wise_decay", decay=decay, above=0)
-    require("layer_wise_decay", n_layers=n_layers, least=0)
-    _check_rules("layer_wise_decay", layers)
+    require(decay=decay, above=0)
+    require(n_layers=n_layers, least=0)
+    _check_rules(layers)
 
     def scale(name, leaf, layer):
         numbers = np.asarray(layer)
         if numbers.dtype.kind not in "iu" or not ((numbers >= 0) & (numbers <= n_layers)).all():
-            raise ValueError(
-                f"layer_wise_decay: layer {layer!r} of {name}; expected integers in [0, {n_layers}]"
-            )
+            raise ValueError(f"layer {layer!r} of {name}; expected integers in [0, {n_layers}]")
         if numbers.ndim == 0:
             return decay ** (n_layers - int(numbers))
         if numbers.shape != np.shape(leaf)[:1]:
             raise ValueError(
-                f"layer_wise_decay: {numbers.size} layers {layer} of {name};"
+                f"{numbers.size} layers {layer} of {name};"
                 f" expected as many as its first axis has, shape {np.shape(leaf)}"
             )
         scales = float(decay) ** (n_layers - numbers)
@@ -86,7 +85,7 @@ def layer_wise_decay(
     def multipliers(tree):
         found = {
             name: scale(name, leaf, layer(match) if callable(layer) else layer)
-            for name, leaf, layer, match in _matches("layer_wise_decay", layers, None, tree)
+            for name, leaf, layer, match in _matches(layers, None, tree)
         }
         return jax.tree.map_with_path(lambda path, _: found[_name(path)], tree)
 
@@ -97,23 +96,22 @@ def _name(path) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _check_rules(where: str, rules: Mapping[str, Any]) -> None:
+def _check_rules(rules: Mapping[str, Any]) -> None:
     for rule in rules:
         try:
             re.compile(rule)
         except (re.error, TypeError) as error:
-            raise ValueError(f"{where}: rule {rule!r}; expected a regex ({error})") from None
+            raise ValueError(f"rule {rule!r}; expected a regex ({error})") from None
 
 
-def _matches(where: str, rules: Mapping[str, Any], default, tree) -> Iterator[tuple]:
-    """(path, leaf, value, match or None) of every leaf; see `by_path` for what is raised."""
+def _matches(rules: Mapping[str, Any], default, tree) -> Iterator[tuple]:
+    """Yields (path, leaf, value, match or None) for every leaf; raises as `by_path` does."""
     leaves = [(_name(path), leaf) for path, leaf in jax.tree.leaves_with_path(tree)]
     names = [name for name, _ in leaves]
     for rule in rules:
         if not any(re.search(rule, name) for name in names):
             raise ValueError(
-                f"{where}: unknown path rule {rule!r}; expected one that matches a leaf of"
-                f" {_some(names)}"
+                f"unknown path rule {rule!r}; expected one that matches a leaf of {_some(names)}"
             )
     for name, leaf in leaves:
         for rule, value in rules.items():
@@ -122,7 +120,7 @@ def _matches(where: str, rules: Mapping[str, Any], default, tree) -> Iterator[tu
                 break
         else:
             if default is None:
-                raise ValueError(f"{where}: {name} has no rule; expected one of {_some(rules)}")
+                raise ValueError(f"{name} has no rule; expected one of {_some(rules)}")
             yield name, leaf, default, None
 
 

@@ -1,4 +1,4 @@
-"""Learning rates per leaf: multipliers of the updates at the end of a chain."""
+"""Learning rates per leaf: multipliers of the updates, placed at the end of a chain."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,26 +12,28 @@ from jaxgen.arguments import at_least_f32
 
 
 def scale_by_tree(multipliers: Any | Callable[[Any], Any]) -> optax.GradientTransformation:
-    """u_leaf -> multiplier_leaf * u_leaf: a learning rate for each leaf, after the optimizer.
+    """Multiplies the update of each leaf, which gives each leaf its own learning rate.
 
         optax.chain(optax.adamw(rate), scale_by_tree(by_path({"head": 1.0, "": 0.1})))
 
-    Multiplying updates means the same for every optimizer. The parameterisation theta = lambda phi
-    (Su Jianlin, kexue.fm post 6418), which Keras needs for want of this, does not:
+    Multiplying updates has the same effect with every optimizer. The reparameterisation
+    theta = lambda phi (Su Jianlin, kexue.fm post 6418, where Keras offers no such multiplier) does
+    not, and its checkpoints hold phi instead of theta:
 
         optimizer                       effect of theta = lambda phi
         SGD, momentum                   learning rate times lambda^2
         Adam (eps -> 0), Lion           learning rate times lambda
-        AdamW                           neither: the decay keeps the rate 1 that Adam's part loses
-        Adafactor with scale by RMS     none: the RMS of phi takes lambda back
-        LAMB                            none: its trust ratio takes lambda back
+        AdamW                           Adam's part times lambda, weight decay unchanged
+        Adafactor with scale by RMS     none: the RMS of phi cancels lambda
+        LAMB                            none: the trust ratio cancels lambda
 
-    (Lion, Adafactor and LAMB without weight decay), and its checkpoints hold phi. Scaling gradients
-    *before* Adam or a sign does nothing at all. Here weight decay within the chain is scaled too,
-    as a smaller learning rate would. One inner state and one count serve all leaves, and a
-    global-norm clip before it stays global, which `optax.partition` with a group per rate does not
-    give. A multiplier of 0 freezes a leaf but
-    keeps its moments: `optax.selective_transform` saves those.
+    (Lion, Adafactor and LAMB without weight decay.) Scaling the gradients *before* Adam or a sign
+    optimizer has no effect at all.
+
+    Weight decay earlier in the chain is scaled too, as a smaller learning rate would do. All leaves
+    share one inner state and one step count, and a global-norm clip earlier in the chain stays
+    global; neither holds for `optax.partition` with a group per rate. A multiplier of 0 freezes a
+    leaf but keeps its moments; `optax.selective_transform` saves their memory.
 
     Args:
       multipliers: a tree like the updates, of numbers or of arrays with the leaf's rank that
@@ -39,11 +41,11 @@ def scale_by_tree(multipliers: Any | Callable[[Any], Any]) -> optax.GradientTran
         that, such as `by_path` or `layer_wise_decay` return.
 
     Returns:
-      A stateless transformation. Products are formed in at least f32 and come back in the update's
-      dtype. Leaves that `optax.masked` hides stay hidden.
+      A stateless transformation. Products are computed in at least f32 and cast to the update's
+      dtype. Leaves masked by `optax.masked` stay masked.
 
     Raises:
-      ValueError: at init and update, where a leaf has no multiplier, or one of another shape.
+      ValueError: at init and update, if a leaf has no multiplier, or one of the wrong shape.
     """
 
     def tree_for(updates):
@@ -73,7 +75,7 @@ def _is_masked(x) -> bool:
 
 
 def _check(updates, multipliers) -> None:
-    """One multiplier per leaf, that broadcasts; masked leaves may have one or none."""
+    """Every leaf needs one multiplier that broadcasts to it; for masked leaves it is optional."""
     leaves = _by_name(updates)
     found = _by_name(multipliers)
     for name in leaves.keys() | found.keys():
@@ -82,14 +84,14 @@ def _check(updates, multipliers) -> None:
             continue
         if leaf is None or multiplier is None:
             wrong = "no multiplier" if multiplier is None else "a multiplier and no update"
-            raise ValueError(f"scale_by_tree: {name} has {wrong}; expected trees that match")
+            raise ValueError(f"{name} has {wrong}; expected trees that match")
         shape, target = np.shape(multiplier), np.shape(leaf)
         if shape and (
             len(shape) != len(target)
             or any(m not in (1, n) for m, n in zip(shape, target, strict=True))
         ):
             raise ValueError(
-                f"scale_by_tree: multiplier of {name} has shape {shape};"
+                f"multiplier of {name} has shape {shape};"
                 f" expected () or one of the same rank that broadcasts to {target}"
             )
 

@@ -2,8 +2,9 @@
 
     g_R = (I - x x^T) g,   x <- (x - eta g_R) / |x - eta g_R|
 
-Bonnabel 2013 (arXiv 1111.5280). The pieces chain with other transformations: project, scale, and
-last of all retract. All leaves are treated; `optax.masked` or `optax.partition` leaves some out.
+Bonnabel 2013 (arXiv 1111.5280). The parts can be chained with other transformations: project first,
+then scale, and retract last. They apply to all leaves; use `optax.masked` or `optax.partition` to
+exclude some.
 """
 
 import jax
@@ -24,17 +25,16 @@ def project_to_tangent() -> optax.GradientTransformation:
         wide, x = at_least_f32(g), at_least_f32(x)
         return (wide - _dot(x, wide) * x).astype(g.dtype)
 
-    return _with_params("project_to_tangent", project)
+    return _with_params(project)
 
 
 def project_by_cosine() -> optax.GradientTransformation:
-    """(1 + x.g / |g|) g_R: the tangent part, longer the further x is from -g.
+    """(1 + x.g / |g|) g_R: the tangent part, scaled by the cosine distance between x and -g.
 
-    The step of JoSE (Meng et al. 2019, arXiv 1911.01196): the factor is the cosine distance
-    between x and the direction -g that descends fastest, 0 where x points there already and 2
-    where it points away. 1 where g = 0. So steps vanish at the goal: where the goal does not move,
-    the angle to it falls like 1 / sqrt(eta |g| t), while `project_to_tangent` gets there at an
-    exponential rate.
+    The step of JoSE (Meng et al. 2019, arXiv 1911.01196). The factor is 0 if x already points in
+    the direction -g of steepest descent, 2 if it points the opposite way, and 1 if g = 0. Steps
+    therefore vanish near the optimum: for a constant g, the angle to it decays like
+    1 / sqrt(eta |g| t), whereas with `project_to_tangent` it decays exponentially.
 
     Raises:
       ValueError: `update` is called without params.
@@ -47,14 +47,15 @@ def project_by_cosine() -> optax.GradientTransformation:
         norm = jnp.sqrt(jnp.where(square > 0, square, 1))
         return ((1 + along / norm) * (wide - along * x)).astype(g.dtype)
 
-    return _with_params("project_by_cosine", project)
+    return _with_params(project)
 
 
 def retract_to_sphere() -> optax.GradientTransformation:
     """u -> (x + u) / |x + u| - x, so that `optax.apply_updates` lands on the sphere.
 
-    The last part of a chain. The norm after it is 1 to rounding of the parameters' dtype, whatever
-    it was before. A row with x + u = 0 goes to 0; the next u other than 0 puts it back.
+    Place it last in a chain. The resulting norm is 1 up to rounding in the parameters' dtype,
+    whatever it was before. A row with x + u = 0 becomes 0; the next nonzero u moves it back to the
+    sphere.
 
     Raises:
       ValueError: `update` is called without params.
@@ -67,7 +68,7 @@ def retract_to_sphere() -> optax.GradientTransformation:
         norm = jnp.sqrt(jnp.where(square > 0, square, 1))
         return (moved / norm - wide).astype(u.dtype)
 
-    return _with_params("retract_to_sphere", retract)
+    return _with_params(retract)
 
 
 def sphere_sgd(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformationExtraArgs:
@@ -94,10 +95,10 @@ def _dot(x, y):
     return jnp.sum(x * y, axis=-1, keepdims=True)
 
 
-def _with_params(where: str, function) -> optax.GradientTransformation:
+def _with_params(function) -> optax.GradientTransformation:
     def update(updates, params):
         if params is None:
-            raise ValueError(f"{where}: params None; expected the parameters in `update`")
+            raise ValueError("params None; expected the parameters in `update`")
         return jax.tree.map(function, updates, params)
 
     return optax.stateless(update)

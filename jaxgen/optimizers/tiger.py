@@ -1,12 +1,12 @@
-"""Tiger: a sign optimizer with one buffer, and the pieces it is made of.
+"""Tiger: a sign optimizer with one buffer, and its building blocks.
 
 Su Jianlin, kexue.fm 9512. With learning rate eta and weight decay lambda:
 
     m     <- beta m + (1 - beta) g
     theta <- theta - eta (sign(m) + lambda theta)
 
-The sign says nothing of how large a step should be, so eta is relative to the parameter: the RMS
-of a kernel, the RMS of each row of an embedding.
+The sign carries no information about the size of a step, so eta is relative to the RMS of the
+parameter: of a whole kernel, or of each row of an embedding.
 """
 
 from collections.abc import Callable
@@ -26,10 +26,11 @@ class FiniteEmaState(NamedTuple):
 
 
 def finite_ema(decay: float) -> optax.GradientTransformation:
-    """m = beta m + (1 - beta) g where g is finite; elsewhere m stays, and NaN comes out.
+    """Moving average of the finite gradients: m = beta m + (1 - beta) g.
 
-    `optax.ema(decay, debias=False)` for gradients that may overflow: NaN in, NaN out, but never
-    into the state. A later `shrink_where_nan` turns the NaN into a step.
+    Where g is not finite, m is unchanged and the output is NaN. Use it instead of
+    `optax.ema(decay, debias=False)` for gradients that may overflow: a NaN reaches the output but
+    never the state. A later `shrink_where_nan` turns the NaN into a step.
 
     Args:
       decay: beta in [0, 1]; at 1 nothing moves.
@@ -37,7 +38,7 @@ def finite_ema(decay: float) -> optax.GradientTransformation:
     Raises:
       ValueError: decay out of range.
     """
-    require("finite_ema", least=0, most=1, decay=decay)
+    require(least=0, most=1, decay=decay)
 
     def init(params):
         return FiniteEmaState(jax.tree.map(lambda p: jnp.zeros_like(at_least_f32(p)), params))
@@ -48,7 +49,7 @@ def finite_ema(decay: float) -> optax.GradientTransformation:
         def average(m, g):
             return jnp.where(jnp.isfinite(g), decay * m + (1 - decay) * g.astype(m.dtype), m)
 
-        # What comes out is made from the new average: XLA can then write that over the old one.
+        # The output is computed from the new average, so XLA can write that over the old average.
         ema = jax.tree.map(average, state.ema, updates)
         out = jax.tree.map(
             lambda m, g: jnp.where(jnp.isfinite(g), m.astype(g.dtype), jnp.nan), ema, updates
@@ -59,7 +60,7 @@ def finite_ema(decay: float) -> optax.GradientTransformation:
 
 
 def scale_by_row_rms(min_scale: float = 1e-3) -> optax.GradientTransformation:
-    """u * max(RMS(theta_row), min_scale), rows along the last axis: for embeddings [V, d].
+    """u -> u max(RMS(theta_row), min_scale), where a row is the last axis of embeddings [V, d].
 
     Args:
       min_scale: floor of the RMS, >= 0; at 0 a row of zeros never moves.
@@ -67,43 +68,43 @@ def scale_by_row_rms(min_scale: float = 1e-3) -> optax.GradientTransformation:
     Raises:
       ValueError: min_scale < 0, or `update` is called without params.
     """
-    return _scale_by_rms("scale_by_row_rms", -1, min_scale)
+    return _scale_by_rms(-1, min_scale)
 
 
-def _scale_by_rms(where: str, axis: int | None, min_scale: float) -> optax.GradientTransformation:
-    # `optax.scale_by_param_block_rms` has the same value for axis None, but is differentiable at
-    # 0, for which it takes the RMS twice, the second time of a copy of the parameters.
-    require(where, least=0, min_scale=min_scale)
+def _scale_by_rms(axis: int | None, min_scale: float) -> optax.GradientTransformation:
+    # For axis None, `optax.scale_by_param_block_rms` gives the same values. It is differentiable at
+    # 0 too, but for that it computes the RMS twice, once on a copy of the parameters.
+    require(least=0, min_scale=min_scale)
 
     def scale(u, p):
         square = jnp.mean(jnp.square(at_least_f32(p)), axis=axis, keepdims=True)
         return (u * jnp.sqrt(jnp.maximum(square, min_scale**2))).astype(u.dtype)
 
     def update(updates, params):
-        _need(where, params)
+        _need(params)
         return jax.tree.map(scale, updates, params)
 
     return optax.stateless(update)
 
 
 def shrink_where_nan(shrink: float = 0.99, center: float = 0.0) -> optax.GradientTransformation:
-    """theta <- center + shrink (theta - center) where the update is NaN; other updates pass.
+    """theta <- center + shrink (theta - center) where the update is NaN.
 
-    The last part of a chain. Where a gradient overflows, the parameter is more likely too large
-    than too small (kexue.fm 9512, which decides per leaf; here each element decides, which costs
-    no pass over the gradients of its own).
+    Other updates pass unchanged. Place it last in a chain. If a gradient overflows, the parameter
+    is more likely too large than too small (kexue.fm 9512). The post decides per leaf; here it is
+    per element, which needs no extra pass over the gradients.
 
     Args:
       shrink: factor in [0, 1].
-      center: where to: 1 for the gain of a normalisation, 0 for anything else.
+      center: value to shrink towards: 1 for the gain of a normalisation, 0 for anything else.
 
     Raises:
       ValueError: shrink out of range, or `update` is called without params.
     """
-    require("shrink_where_nan", least=0, most=1, shrink=shrink)
+    require(least=0, most=1, shrink=shrink)
 
     def update(updates, params):
-        _need("shrink_where_nan", params)
+        _need(params)
 
         def replace(u, p):
             smaller = (shrink - 1) * (at_least_f32(p) - center)
@@ -115,14 +116,14 @@ def shrink_where_nan(shrink: float = 0.99, center: float = 0.0) -> optax.Gradien
 
 
 def tiger_labels(params):
-    """How `tiger` treats each leaf: "kernel", "embedding", "bias" or "gain".
+    """Labels each leaf for `tiger`: "kernel", "embedding", "bias" or "gain".
 
-    By the names that flax gives: a path that ends in `embedding` is an embedding; `scale` and
-    `gamma` are gains, `bias` and `beta` biases, also stacked ones [L, d] of a scanned model. Any
-    other leaf is a kernel if it has two axes or more, and a bias otherwise.
+    The label follows from flax's name for the leaf: `embedding` is an embedding, `scale` and
+    `gamma` are gains, `bias` and `beta` are biases, including stacked ones [L, d] of a scanned
+    model. Any other leaf is a kernel if it has two axes or more, and a bias otherwise.
 
     Args:
-      params: a tree of arrays; named by dict keys or attributes.
+      params: a tree of arrays, named by dict keys or attributes.
     """
 
     def label(path, leaf):
@@ -151,16 +152,17 @@ def tiger(
     embedding:  the same with the RMS of each row (last axis)
     bias, gain: theta -= alpha/2 sign(m)
 
-    Where a gradient is not finite, m stays and theta shrinks (`shrink_where_nan`; a gain towards
-    1). The floor is not in the post's code, where a kernel that starts at zero never moves.
+    Where a gradient is not finite, m is unchanged and theta shrinks towards 0, or towards 1 for a
+    gain (`shrink_where_nan`). The floor min_scale is not in the post's code, where a kernel
+    initialised at zero never moves.
 
-    An embedding row whose token does not occur has gradient 0, but m does not lose its sign (until
-    it underflows), so the row drifts on, towards +-1/lambda (kexue.fm 9736: +-100 at lambda 0.01).
-    Mask such rows, which leaves them alone:
+    An embedding row whose token does not occur has gradient 0, but m keeps its sign until it
+    underflows, so the row keeps drifting towards +-1/lambda (kexue.fm 9736: +-100 at lambda 0.01).
+    To keep such rows fixed, mask them:
 
         lazy_updates(tiger(1e-3), lambda p: jax.tree.map("embedding".__eq__, tiger_labels(p)))
 
-    `optax.inject_hyperparams` takes every function for a schedule, so it needs to be told:
+    `optax.inject_hyperparams` treats every function as a schedule, so declare `labels` static:
     `optax.inject_hyperparams(tiger, static_args="labels")(1e-3)`.
 
     Args:
@@ -176,7 +178,7 @@ def tiger(
     Raises:
       ValueError: a number out of range; `update` without params; an unknown label.
     """
-    require("tiger", least=0, weight_decay=weight_decay, min_scale=min_scale)
+    require(least=0, weight_decay=weight_decay, min_scale=min_scale)
     sign = optax.chain(finite_ema(decay), optax.scale_by_sign())
 
     def relative(scale):
@@ -194,7 +196,7 @@ def tiger(
 
     return optax.partition(
         {
-            "kernel": relative(_scale_by_rms("tiger", None, min_scale)),
+            "kernel": relative(_scale_by_rms(None, min_scale)),
             "embedding": relative(scale_by_row_rms(min_scale)),
             "bias": absolute(0.0),
             "gain": absolute(1.0),
@@ -203,6 +205,6 @@ def tiger(
     )
 
 
-def _need(where: str, params) -> None:
+def _need(params) -> None:
     if params is None:
-        raise ValueError(f"{where}: params None; expected the parameters in `update`")
+        raise ValueError("params None; expected the parameters in `update`")

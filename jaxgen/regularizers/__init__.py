@@ -2,10 +2,10 @@
 
 w = filter_matrix(kernel)                                # HWIO -> [d, k], filters in columns
 loss += 1e-2 * soft_orthogonality(w)
-sigma, v = srip(w, v)                                    # v = srip_vector(key, w) at first
+sigma, v = srip(w, v)                                    # initially v = srip_vector(key, w)
 loss += self_orthogonality(sign_correlations(y), l1=1.0, l2=1.0)
 x = interpolate(key, real, fake)
-normalized, u = spectral_normalize(params, u)            # u = spectral_vectors(key, params)
+normalized, u = spectral_normalize(params, u)            # initially spectral_vectors(key, params)
 loss += 10 * jnp.mean(one_centered_gradient_penalty(lambda x: net.apply(params, x), x))
 """
 

@@ -1,4 +1,4 @@
-"""Weights held to a box."""
+"""Weight clipping."""
 
 import jax
 import jax.numpy as jnp
@@ -7,9 +7,9 @@ from jaxgen.arguments import require
 
 
 def clip_weights(params, limit):
-    """Every weight to [-limit, limit]: the projection after each step of a WGAN's critic.
+    """Clips every weight to [-limit, limit]; applied after each step of a WGAN critic.
 
-    Arjovsky et al. 2017, algorithm 1 (arXiv 1701.07875), with 0.01. (`optax.clip` clips the
+    Arjovsky et al. 2017, algorithm 1 (arXiv 1701.07875), with limit 0.01. (`optax.clip` clips the
     updates, which does not bound the weights.)
 
     Args:
@@ -22,10 +22,10 @@ def clip_weights(params, limit):
     Raises:
       ValueError: limit <= 0.
     """
-    require("clip_weights", above=0, limit=limit)
+    require(above=0, limit=limit)
 
     def box(w):
         w = jnp.asarray(w)
-        return jnp.clip(w, -limit, limit).astype(w.dtype)  # a limit of f32 would widen bf16
+        return jnp.clip(w, -limit, limit).astype(w.dtype)  # an f32 limit would promote bf16
 
     return jax.tree.map(box, params)

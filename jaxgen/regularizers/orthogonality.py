@@ -1,7 +1,7 @@
-"""Penalties that pull the filters of a layer towards orthogonality, and measures of how far it is.
+"""Penalties that pull the filters of a layer towards orthogonality, and measures of orthogonality.
 
-Everywhere W is [d, k], its k columns w_i the filters: a dense kernel as it is, a convolution's
-through `filter_matrix`, a stack of layers [n, d, k] through `jax.vmap`.
+W is always [d, k], and its k columns w_i are the filters. Pass a dense kernel as it is, convert a
+convolution kernel with `filter_matrix`, and use `jax.vmap` for a stack of layers [n, d, k].
 """
 
 import jax
@@ -12,22 +12,20 @@ from jaxgen.arguments import at_least_f32, require
 
 
 def filter_matrix(kernel):
-    """The matrix whose columns are a kernel's filters: [..., O] -> [d, O], d = H * W * I for HWIO.
+    """Reshapes a kernel to a matrix with one filter per column: [..., O] -> [d, O].
 
     Args:
       kernel: dense [I, O], convolution [H, W, I, O] or any other with outputs on the last axis.
 
     Returns:
-      [d, O] in the kernel's dtype.
+      [d, O] in the kernel's dtype; d = H * W * I for a convolution.
 
     Raises:
-      ValueError: fewer than two axes.
+      ValueError: kernel has fewer than two axes.
     """
     kernel = jnp.asarray(kernel)
     if kernel.ndim < 2:
-        raise ValueError(
-            f"filter_matrix: kernel {kernel.shape}; expected [..., O], two axes or more"
-        )
+        raise ValueError(f"kernel {kernel.shape}; expected [..., O], two axes or more")
     return kernel.reshape(-1, kernel.shape[-1])
 
 
@@ -36,8 +34,9 @@ def soft_orthogonality(w):
 
     Xie et al. 2017 (arXiv 1703.01827); Bansal et al. 2018 (arXiv 1810.09102). The two
     norms differ by a constant, ||W^T W - I||_F^2 = ||W W^T - I||_F^2 + k - d, because both Gram
-    matrices have the same trace and the same sum of squares. Their gradients are the same,
-    4 W (W^T W - I), so "double soft orthogonality", their sum, is this penalty twice.
+    matrices have the same trace and the same sum of squares. They have the same gradient,
+    4 W (W^T W - I), so "double soft orthogonality", their sum, has twice the gradient of this
+    penalty.
 
     Args:
       w: [d, k].
@@ -47,9 +46,9 @@ def soft_orthogonality(w):
       orthonormal.
 
     Raises:
-      ValueError: w is no matrix.
+      ValueError: w is not a matrix.
     """
-    w = _matrix("soft_orthogonality", w)
+    w = _matrix(w)
     small = w if w.shape[1] <= w.shape[0] else w.T
     return jnp.sum(jnp.square(_gram(small) - jnp.eye(small.shape[1], dtype=w.dtype)))
 
@@ -57,20 +56,20 @@ def soft_orthogonality(w):
 def off_diagonal(w):
     """||W^T W o (1 - I)||_F^2 = sum_{i != j} (w_i . w_j)^2.
 
-    Brock et al. 2018 (BigGAN, arXiv 1809.11096). The inner products are raw, so the
-    penalty also shrinks the filters; `off_diagonal(unit_columns(w))` sees angles alone.
+    Brock et al. 2018 (BigGAN, arXiv 1809.11096). The inner products are not normalised, so the
+    penalty also shrinks the filters; `off_diagonal(unit_columns(w))` depends on the angles only.
 
     Args:
       w: [d, k].
 
     Returns:
-      Scalar, a sum over both orders of each pair. Zero iff the columns are orthogonal, which for
-      k > d needs zero columns.
+      Scalar, in which each pair counts twice. Zero iff the columns are orthogonal, which for k > d
+      is possible only if some columns are zero.
 
     Raises:
-      ValueError: w is no matrix.
+      ValueError: w is not a matrix.
     """
-    w = _matrix("off_diagonal", w)
+    w = _matrix(w)
     return jnp.sum(jnp.square(_gram(w) * (1 - jnp.eye(w.shape[1], dtype=w.dtype))))
 
 
@@ -78,50 +77,53 @@ def mutual_coherence(w, temperature=0.1):
     """Smooth max_{i != j} |cos(w_i, w_j)| = tau log sum_{i < j} (e^{c_ij / tau} + e^{-c_ij / tau}).
 
     The mutual coherence of Donoho & Huo 2001, which Bansal et al. 2018 (arXiv 1810.09102) replace
-    by max |W^T W - I|. Its gradient is that of one pair; the log-sum-exp over c and -c, a smooth
-    |.| and a smooth max in one, shares it among all the pairs within about tau of the largest.
+    by max |W^T W - I|. A hard maximum has the gradient of a single pair. The log-sum-exp over c and
+    -c smooths both |.| and the maximum, and spreads the gradient over all pairs within about tau of
+    the largest.
 
     Args:
       w: [d, k], k >= 2.
-      temperature: tau > 0. tau -> 0 is the maximum; it is overestimated by at most
-        tau log(k (k - 1)). At tau >> 1 the gradient is that of the mean of c^2 / (2 tau).
+      temperature: tau > 0. tau -> 0 gives the maximum; the overestimate is at most
+        tau log(k (k - 1)). For tau >> 1 the gradient is that of the mean of c^2 / (2 tau).
 
     Returns:
       Scalar. For k > d no W has a maximum below sqrt((k - d) / (d (k - 1))) (Welch 1974).
 
     Raises:
-      ValueError: w is no matrix of two columns or more, or temperature <= 0.
+      ValueError: w is not a matrix of two columns or more, or temperature <= 0.
     """
-    require("mutual_coherence", above=0, temperature=temperature)
-    scores = pairwise_cosines(_matrix("mutual_coherence", w, columns=2)) / temperature
+    require(above=0, temperature=temperature)
+    scores = pairwise_cosines(_matrix(w, columns=2)) / temperature
     return temperature * jax.nn.logsumexp(jnp.concatenate([scores, -scores]))
 
 
 def srip(w, v):
     """Spectral restricted isometry: sigma(G - I) by power iteration, G the smaller Gram matrix.
 
-    u = A v / ||A v||, sigma = ||A u||, A = G - I, with G = W^T W for k <= d and W W^T otherwise.
-    Bansal et al. 2018 (arXiv 1810.09102), who draw v anew in every step; here
-    the caller carries it, so that it follows W and the estimate becomes exact as W settles. G is
-    never formed: the cost is four products of W with a vector.
+        u = A v / ||A v||,  sigma = ||A u||,  A = G - I,  G = W^T W for k <= d, W W^T for k > d
 
-    The estimate is a lower bound, far below at first if v is random. The gradient goes through A
-    of sigma alone, with u held fixed; where A u = 0 (an orthonormal W) value and gradient are 0.
+    Bansal et al. 2018 (arXiv 1810.09102), who draw a new v in every step. Here the caller keeps v,
+    so that it follows W and the estimate becomes exact as W converges. G is never formed: the cost
+    is four products of W with a vector.
+
+    The estimate is a lower bound, and a poor one while v is still random. The gradient flows only
+    through A in sigma = ||A u||, with u held constant; where A u = 0 (an orthonormal W), value and
+    gradient are 0.
 
     Args:
       w: [d, k].
-      v: [min(d, k)], unit length: `srip_vector` at first, then the one that came back.
+      v: [min(d, k)], unit length: `srip_vector` in the first step, then the returned vector.
 
     Returns:
       (sigma, scalar; the next v in v's dtype, without a gradient).
 
     Raises:
-      ValueError: w is no matrix, or v does not fit it.
+      ValueError: w is not a matrix, or v does not have the shape [min(d, k)].
     """
-    w = _matrix("srip", w)
+    w = _matrix(w)
     small = w if w.shape[1] <= w.shape[0] else w.T
     if jnp.shape(v) != small.shape[1:]:
-        raise ValueError(f"srip: v {jnp.shape(v)}; expected {small.shape[1:]} for w {w.shape}")
+        raise ValueError(f"v {jnp.shape(v)}; expected {small.shape[1:]} for w {w.shape}")
 
     def apply(x):
         return (
@@ -142,15 +144,15 @@ def srip_vector(key, w):
     """A random unit vector [min(d, k)] that starts the power iteration of `srip` for w [d, k].
 
     Raises:
-      ValueError: w is no matrix.
+      ValueError: w is not a matrix.
     """
-    w = _matrix("srip_vector", w)
+    w = _matrix(w)
     v = jax.random.normal(key, (min(w.shape),), jnp.float32).astype(w.dtype)
     return v / _norm(v)
 
 
 def unit_columns(w):
-    """Columns at length one: w_i / ||w_i||; a zero column stays zero, with gradient zero.
+    """Normalises every column, w_i / ||w_i||; a zero column stays zero and has gradient zero.
 
     Args:
       w: [d, k].
@@ -159,9 +161,9 @@ def unit_columns(w):
       [d, k] in w's dtype.
 
     Raises:
-      ValueError: w is no matrix.
+      ValueError: w is not a matrix.
     """
-    return _unit(_matrix("unit_columns", w)).astype(jnp.asarray(w).dtype)
+    return _unit(_matrix(w)).astype(jnp.asarray(w).dtype)
 
 
 def pairwise_cosines(w):
@@ -171,19 +173,19 @@ def pairwise_cosines(w):
       w: [d, k], k >= 2.
 
     Returns:
-      [k (k - 1) / 2]. A zero column has cosine 0 with every other, and gradient 0.
+      [k (k - 1) / 2]. A zero column has cosine 0 with every other column, and gradient 0.
 
     Raises:
-      ValueError: w is no matrix of two columns or more.
+      ValueError: w is not a matrix of two columns or more.
     """
-    return _pairs(_gram(_unit(_matrix("pairwise_cosines", w, columns=2))))
+    return _pairs(_gram(_unit(_matrix(w, columns=2))))
 
 
 def pairwise_angles(w):
     """Angle between w_i and w_j for every pair i < j, in radians: arccos of `pairwise_cosines`.
 
-    A measure, not a loss: the slope of arccos is infinite at parallel columns, where the gradient
-    is cut to zero, and in f32 angles below about 5e-4 are not resolved.
+    Use it as a metric, not as a loss: the derivative of arccos is infinite at parallel columns,
+    where the gradient is set to zero, and f32 does not resolve angles below about 5e-4.
 
     Args:
       w: [d, k], k >= 2.
@@ -192,7 +194,7 @@ def pairwise_angles(w):
       [k (k - 1) / 2], in [0, pi].
 
     Raises:
-      ValueError: w is no matrix of two columns or more.
+      ValueError: w is not a matrix of two columns or more.
     """
     cosines = pairwise_cosines(w)
     parallel = jnp.abs(cosines) >= 1
@@ -200,33 +202,33 @@ def pairwise_angles(w):
     return jnp.where(parallel, jnp.where(cosines > 0, 0, jnp.pi), angles)
 
 
-def _matrix(function: str, w, columns: int = 1):
+def _matrix(w, columns: int = 1):
     w = jnp.asarray(w)
     if w.ndim != 2 or w.shape[0] < 1 or w.shape[1] < columns:
         least = f" with k >= {columns}" if columns > 1 else ""
-        raise ValueError(f"{function}: w {w.shape}; expected a matrix [d, k]{least}")
+        raise ValueError(f"w {w.shape}; expected a matrix [d, k]{least}")
     return at_least_f32(w)
 
 
 def _gram(w):
-    # In TF32 or bf16 products an orthonormal W would be 1e-3 away from itself.
+    # With TF32 or bf16 products, W^T W of an orthonormal W would be off by 1e-3.
     return jnp.matmul(w.T, w, precision="highest")
 
 
 def _pairs(matrix):
-    # numpy: as constants the indices compile in half the time.
+    # numpy indices are compile-time constants, which halves the compile time.
     return matrix[np.triu_indices(matrix.shape[0], k=1)]
 
 
 def _norm(x):
-    """||x||; at 0 the gradient is 0."""
+    """||x||, with gradient 0 at x = 0."""
     square = jnp.sum(jnp.square(x))
     return jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))
 
 
 def _unit(w):
-    # Lengths do not matter to the result, so the largest entry goes first: no square can then
-    # overflow or vanish, and no derivative passes through it.
+    # The result does not depend on the length of a column. Dividing by its largest entry first
+    # keeps the squares from overflowing or underflowing; no gradient is needed through that.
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(w), axis=0, keepdims=True))
     zero = largest == 0
     w = w / jnp.where(zero, 1, largest)

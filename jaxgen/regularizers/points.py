@@ -1,7 +1,7 @@
-"""Where a gradient penalty looks: the six choices of WGAN-div, and DRAGAN's.
+"""Points at which to evaluate a gradient penalty: the six choices of WGAN-div, and DRAGAN's.
 
-Wu et al. 2018 (WGAN-div, arXiv 1712.01026) compare six laws of the points x, and find little
-difference for `gradient_power_penalty` (WGAN-GP minds):
+Wu et al. 2018 (WGAN-div, arXiv 1712.01026) compare six distributions of the points x. They find
+that the choice matters little for `gradient_power_penalty`, but does matter for WGAN-GP:
 
     between real and fake                      interpolate(key, real, fake)
     between two real, and between two fake     interpolate_within(key, real, fake)
@@ -10,7 +10,8 @@ difference for `gradient_power_penalty` (WGAN-GP minds):
     fake                                       fake
     real                                       real
 
-Those of both kinds hold 2 B points: the mean over them is half the sum of the two means.
+`interpolate_within`, `interpolate_pooled` and the concatenation give 2 B points; the mean over them
+is half the sum of the means over the two halves.
 """
 
 import jax
@@ -20,7 +21,7 @@ from jaxgen.arguments import at_least_f32, require
 
 
 def interpolate(key, real, fake):
-    """Points between pairs: fake + alpha (real - fake), one alpha ~ U[0, 1) per example.
+    """Points between real and fake: fake + alpha (real - fake), alpha ~ U[0, 1) per example.
 
     Args:
       key: a PRNG key, used once.
@@ -31,9 +32,9 @@ def interpolate(key, real, fake):
       [B, ...] in the common dtype of both, f32 for integers.
 
     Raises:
-      ValueError: the shapes differ, or there is no examples' axis.
+      ValueError: the shapes differ, or real and fake are scalars.
     """
-    _require_pair("interpolate", real, fake)
+    _require_pair(real, fake)
     dtype = jnp.result_type(real, fake)
     real, fake = at_least_f32(real), at_least_f32(fake)
     alpha = jax.random.uniform(key, (real.shape[0], *[1] * (real.ndim - 1)), jnp.float32)
@@ -42,9 +43,9 @@ def interpolate(key, real, fake):
 
 
 def interpolate_within(key, real, fake):
-    """Points between two real examples, then points between two fake ones.
+    """Points between two real examples, followed by points between two fake ones.
 
-    The partner of an example is the one before it in its batch.
+    Each example is paired with the previous one in its batch.
 
     Args:
       key: a PRNG key, used once.
@@ -55,39 +56,39 @@ def interpolate_within(key, real, fake):
       [2 B, ...] in the common dtype of both, f32 for integers.
 
     Raises:
-      ValueError: the shapes differ, or there is no examples' axis.
+      ValueError: the shapes differ, or real and fake are scalars.
     """
-    _require_pair("interpolate_within", real, fake)
+    _require_pair(real, fake)
     pool = jnp.concatenate([real, fake])
     partners = jnp.concatenate([jnp.roll(real, 1, axis=0), jnp.roll(fake, 1, axis=0)])
     return interpolate(key, pool, partners)
 
 
 def interpolate_pooled(key, real, fake):
-    """Points between any two examples of both batches together.
+    """Points between random pairs of examples from the union of both batches.
 
-    Every example is once the first and once the second of a pair, drawn at random: half of the
-    pairs are of one kind.
+    Every example is once the first and once the second of a pair. About half of the pairs are
+    real-real or fake-fake.
 
     Arguments, result and errors as in `interpolate_within`.
     """
-    _require_pair("interpolate_pooled", real, fake)
+    _require_pair(real, fake)
     order_key, alpha_key = jax.random.split(key)
     pool = jnp.concatenate([real, fake])
     return interpolate(alpha_key, pool, jax.random.permutation(order_key, pool))
 
 
 def dragan_points(key, real, width=1.0):
-    """Points around real ones: x + width std u, u ~ U[-1/2, 1/2) per element.
+    """Points around real examples: x + width std u, u ~ U[-1/2, 1/2) per element.
 
-    Kodali et al. 2017 (DRAGAN, arXiv 1705.07215). The standard deviation is one number over the
-    whole batch. Implementations differ in the noise: this one is centred, as in compare_gan, which
-    then clips to the range of its images; others take U[0, 1) of half the width.
+    Kodali et al. 2017 (DRAGAN, arXiv 1705.07215). std is a single number, computed over the whole
+    batch. Implementations differ in the noise. It is centred here and in compare_gan, which also
+    clips the points to the range of its images; others use U[0, 1) with half the width.
 
     Args:
       key: a PRNG key, used once.
       real: [B, ...].
-      width: of the interval, in standard deviations, >= 0.
+      width: width of the interval in standard deviations, >= 0.
 
     Returns:
       [B, ...] in real's dtype, f32 for integers.
@@ -95,7 +96,7 @@ def dragan_points(key, real, width=1.0):
     Raises:
       ValueError: width < 0.
     """
-    require("dragan_points", least=0, width=width)
+    require(least=0, width=width)
     dtype = jnp.result_type(real)
     real = at_least_f32(real)
     noise = jax.random.uniform(key, real.shape, jnp.float32, -0.5, 0.5).astype(real.dtype)
@@ -106,13 +107,12 @@ def dragan_points(key, real, width=1.0):
 
 
 def _root(square):
-    """Square root whose gradient at 0 is 0."""
+    """Square root, with gradient 0 at 0."""
     return jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))
 
 
-def _require_pair(function: str, real, fake):
+def _require_pair(real, fake):
     if jnp.shape(real) != jnp.shape(fake) or not jnp.ndim(real):
         raise ValueError(
-            f"{function}: real {jnp.shape(real)}, fake {jnp.shape(fake)};"
-            " expected both [B, ...] of one shape"
+            f"real {jnp.shape(real)}, fake {jnp.shape(fake)}; expected both [B, ...] of one shape"
         )

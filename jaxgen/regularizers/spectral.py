@@ -1,4 +1,4 @@
-"""Spectral normalization as a function of parameters, apart from the network that uses them."""
+"""Spectral normalization as a function of the parameters, independent of the network."""
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +14,14 @@ def spectral_vectors(key, params):
       params: pytree of arrays.
 
     Returns:
-      A pytree like params: [O] in at least f32 for a kernel [..., O] of two or more axes; for
-      anything else [0], which says that it is left alone.
+      A pytree like params: [O] in at least f32 for a kernel [..., O] of two or more axes; an empty
+      vector for every other leaf, which marks it as not to be normalized.
     """
     leaves = jax.tree.leaves(params)
 
     def start(key, w):
         size = w.shape[-1] if w.ndim >= 2 else 0
-        # Drawn in f32 whatever w is: the same key gives the same vectors.
+        # Drawn in f32 for every dtype of w, so that the same key gives the same vectors.
         start = jax.random.normal(key, (size,), jnp.float32)
         return _unit(start.astype(jnp.promote_types(w.dtype, jnp.float32)))
 
@@ -31,33 +31,33 @@ def spectral_vectors(key, params):
 
 
 def spectral_normalize(params, vectors, iterations: int = 1):
-    """W / sigma(W) for every kernel, sigma its largest singular value as a matrix [rest, O].
+    """W / sigma(W) for every kernel, with sigma the largest singular value of W as [rest, O].
 
     Miyato et al. 2018, algorithm 1 (SNGAN, arXiv 1802.05957): v = W u / |W u|, u = W^T v / |W^T v|,
-    sigma = v^T W u, where u and v count as constants and W does not. A convolution is its kernel
-    reshaped, as in the paper; the norm of the map that it is may be larger.
-
-    Parameters go in, parameters come out: call it once in a step of the critic and use the result
-    for real, fake and penalty alike. The vectors then move once per step, by `iterations` (whoever
-    does not move them, such as the generator's step, drops the new ones). flax's
-    `nn.SpectralNorm` wraps layers instead, and iterates at every call.
+    sigma = v^T W u. Gradients flow through W in sigma; u and v are constants. A convolution kernel
+    is reshaped to a matrix, as in the paper; the norm of the convolution itself may be larger.
 
         normalized, vectors = spectral_normalize(params, vectors)
 
-    Biases and scales, of one axis, are left alone. So is a kernel of zeros.
+    Call it once per critic step and use the normalized parameters for the real batch, the fake
+    batch and the penalty, so that the vectors advance once per step, by `iterations`. A step that
+    should not advance them, such as the generator's, discards the returned vectors. In contrast,
+    flax's `nn.SpectralNorm` wraps a layer and iterates at every call.
+
+    Leaves with fewer than two axes (biases, scales) and kernels of zeros are not changed.
 
     Args:
       params: pytree of arrays; kernels have their outputs last.
-      vectors: from `spectral_vectors`, or of the step before.
-      iterations: of the power method, >= 1.
+      vectors: from `spectral_vectors`, or returned by the previous step.
+      iterations: number of power iterations, >= 1.
 
     Returns:
-      (params, vectors), like those that went in; gradients pass through params alone.
+      (params, vectors), of the same structure as the arguments; only params carry gradients.
 
     Raises:
       ValueError: iterations < 1.
     """
-    require("spectral_normalize", least=1, iterations=iterations)
+    require(least=1, iterations=iterations)
 
     def normalize(w, u):
         if not u.size:
@@ -81,5 +81,5 @@ def _unit(x):
 
 
 def _times(a, b):
-    # Full f32 also where the default is TF32: sigma bounds the slope.
+    # Full f32 even where the default is TF32, because sigma must bound the Lipschitz constant.
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)

@@ -1,12 +1,12 @@
-"""Smooth stand-ins for functions without a useful gradient.
+"""Smooth approximations of functions without a useful gradient.
 
 weights = sigmoid_top_k(scores, k=5, temperature=0.1)      # in [0, 1], sum 5
-ranks = soft_rank(scores, where=mask)                      # 1 to n, at any scale of the scores
-counts = f_beta_counts(jax.nn.sigmoid(logits), labels)     # adds up over batches and devices
+ranks = soft_rank(scores, where=mask)                      # 1 to n, invariant to the scale
+counts = f_beta_counts(jax.nn.sigmoid(logits), labels)     # additive over batches and devices
 loss = 1 - jnp.mean(f_beta_score(counts))                  # macro F1
 
-Every function has a temperature, and its docstring says what it becomes as that goes to 0 (the hard
-function) and to infinity.
+Every function takes a temperature. Its docstring gives the limits as the temperature goes to 0 (the
+hard function) and to infinity.
 """
 
 from jaxgen.smooth.classification import (

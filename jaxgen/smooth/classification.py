@@ -1,8 +1,9 @@
-"""Smooth accuracy, generalised cross-entropy, and F-beta as counts that add up.
+"""Smooth accuracy, generalised cross-entropy, and F-beta from additive counts.
 
-Accuracy is a mean over examples, so its smooth form is one value per example. F-beta is not: the
-mean of the scores of micro-batches is not the score of the batch. Its numerator and denominator
-are sums, though. Add them over micro-batches, `jax.lax.psum` them over devices, and divide last:
+Accuracy is a mean over examples, so its smooth form is one value per example. F-beta is not a mean:
+averaging the scores of micro-batches does not give the score of the batch. Its numerator and
+denominator are sums, so add them over micro-batches, `jax.lax.psum` them over devices, and divide
+last:
 
     counts = f_beta_counts(jax.nn.sigmoid(logits), labels)         # [N, C] -> two of [C]
     counts = jax.lax.psum(counts, "data")
@@ -20,7 +21,7 @@ from jaxgen.smooth.masking import log_softmax, masked_scores
 
 
 class FBetaCounts(NamedTuple):
-    """What F-beta is the ratio of; sums over examples, in at least f32.
+    """Numerator and denominator of F-beta, summed over examples, in at least f32.
 
     Attributes:
       numerator: (1 + beta^2) TP.
@@ -32,7 +33,7 @@ class FBetaCounts(NamedTuple):
 
 
 class ConfusionCounts(NamedTuple):
-    """Smooth numbers of examples; sums, in at least f32.
+    """Smooth counts, summed over examples, in at least f32.
 
     Attributes:
       true_positives: sum p t.
@@ -46,78 +47,79 @@ class ConfusionCounts(NamedTuple):
 
 
 def smooth_accuracy(logits, labels, *, temperature=1.0, where=None):
-    """Probability of the right class, p_y with p = softmax(logits / temperature).
+    """Probability of the correct class, p_y with p = softmax(logits / temperature).
 
-    kexue.fm/archives/6620. 1 - p_y is half the L1 distance of p to the one-hot label. Its gradient
-    p_y (p - e_y) / temperature vanishes where the wrong class is sure, so start the training with
-    cross-entropy, or with `generalized_cross_entropy_loss`. temperature -> 0 is 1 where y is the
-    argmax (shared equally among ties), -> infinity is 1 / classes.
+    kexue.fm/archives/6620. 1 - p_y is half the L1 distance between p and the one-hot label. Its
+    gradient p_y (p - e_y) / temperature vanishes where the model is confidently wrong, so start
+    training with cross-entropy or `generalized_cross_entropy_loss`. As temperature -> 0 it becomes
+    1 if y is the argmax (split equally among ties) and 0 otherwise; as temperature -> infinity,
+    1 / C.
 
     Args:
       logits: [..., C].
       labels: integers in [0, C), [...].
       temperature: > 0.
-      where: classes that count, broadcasts to [..., C]; the others have p = 0.
+      where: mask of the classes to include, broadcasts to [..., C]; the others have p = 0.
 
     Returns:
-      [...], in [0, 1]; its mean over the examples is the accuracy. 0, without gradient, where the
-      label is masked.
+      [...], in [0, 1]; the mean over examples is the accuracy. 0, without gradient, where the label
+      is masked.
 
     Raises:
-      ValueError: temperature <= 0, or labels that are not integers of the shape [...].
+      ValueError: temperature <= 0, or labels are not integers of shape [...].
     """
-    require("smooth_accuracy", above=0, temperature=temperature)
-    return jnp.exp(_log_likelihood("smooth_accuracy", logits, labels, temperature, where))
+    require(above=0, temperature=temperature)
+    return jnp.exp(_log_likelihood(logits, labels, temperature, where))
 
 
 def generalized_cross_entropy_loss(logits, labels, q=0.7, *, where=None):
     """(1 - p_y^q) / q with p = softmax(logits) (Zhang and Sabuncu 2018, arXiv 1805.07836).
 
-    q -> 0 is cross-entropy -log p_y, and q = 0 gives just that; q = 1 is 1 - p_y, which is half
-    the mean absolute error's sum |p - e_y|. The gradient is p_y^q times that of cross-entropy:
-    examples that the model finds unlikely, noisy labels among them, count less.
+    q = 0 gives its limit, the cross-entropy -log p_y; q = 1 gives 1 - p_y, half the absolute error
+    sum |p - e_y|. The gradient is p_y^q times that of cross-entropy, so examples that the model
+    finds unlikely, such as those with noisy labels, have less weight.
 
     Args:
       logits: [..., C].
       labels: integers in [0, C), [...].
       q: in [0, 1].
-      where: classes that count, broadcasts to [..., C]; the others have p = 0.
+      where: mask of the classes to include, broadcasts to [..., C]; the others have p = 0.
 
     Returns:
       [...], in nats for q = 0. 1 / q, without gradient, where the label is masked (infinity for
       q = 0).
 
     Raises:
-      ValueError: q outside [0, 1], or labels that are not integers of the shape [...].
+      ValueError: q is outside [0, 1], or labels are not integers of shape [...].
     """
-    require("generalized_cross_entropy_loss", least=0, most=1, q=q)
-    log_p = _log_likelihood("generalized_cross_entropy_loss", logits, labels, 1.0, where)
+    require(least=0, most=1, q=q)
+    log_p = _log_likelihood(logits, labels, 1.0, where)
     positive = jnp.where(q == 0, 1, q)
     return jnp.where(q == 0, -log_p, -jnp.expm1(positive * log_p) / positive)
 
 
 def f_beta_counts(probabilities, labels, *, beta=1.0, axis=0, where=None) -> FBetaCounts:
-    """Numerator and denominator of F-beta, with sums of probabilities for counts.
+    """Numerator and denominator of F-beta, with counts replaced by sums of probabilities.
 
-    F_beta = (1 + beta^2) sum(p t) / (sum p + beta^2 sum t), for beta = 1 kexue.fm/archives/6620;
+    F_beta = (1 + beta^2) sum(p t) / (sum p + beta^2 sum t), for beta = 1 in kexue.fm/archives/6620;
     dF_1/dp_i = (2 t_i - F_1) / sum(p + t). For labels and probabilities in {0, 1} it is the usual
     score; `optax.losses.dice_loss` with `axis=0`, `smooth` -> 0 and `reduction="none"` is 1 - F_1.
 
-    Binary: p and t are [N]. Macro: [N, C], one score per class, then their mean. Micro: add the
-    counts over the classes before dividing, or `axis=None`.
+    Binary: p and t are [N]. Macro: p and t are [N, C]; average the scores of the classes. Micro:
+    sum the counts over classes before dividing, or use `axis=None`.
 
     Args:
       probabilities: in [0, 1], any shape: sigmoid(logits / temperature), or a softmax over classes.
-      labels: of the same shape, in [0, 1]; booleans and integers are fine.
-      beta: weight of recall against precision, > 0.
-      axis: axes of the examples, which are summed over; None for all.
-      where: entries that count, broadcasts to the shape of `probabilities`.
+      labels: same shape, in [0, 1]; may be booleans or integers.
+      beta: weight of recall relative to precision, > 0.
+      axis: axes to sum over (the examples); None for all.
+      where: mask of the entries to include, broadcasts to the shape of `probabilities`.
 
     Raises:
-      ValueError: beta <= 0, or shapes that differ.
+      ValueError: beta <= 0, or the shapes differ.
     """
-    require("f_beta_counts", above=0, beta=beta)
-    p, t = _pairs("f_beta_counts", probabilities, labels, where)
+    require(above=0, beta=beta)
+    p, t = _pairs(probabilities, labels, where)
     numerator = (1 + beta**2) * jnp.sum(p * t, axis=axis)
     return FBetaCounts(numerator, jnp.sum(p + beta**2 * t, axis=axis))
 
@@ -125,14 +127,14 @@ def f_beta_counts(probabilities, labels, *, beta=1.0, axis=0, where=None) -> FBe
 def f_beta_score(counts: FBetaCounts, *, zero_division=0.0):
     """numerator / denominator, elementwise.
 
-    Without positives (sum t = 0) the score is 0 and so is its gradient, however large the
-    probabilities: such a batch teaches nothing. To push them down there, add a constant to both
-    counts first. Without positives and with probabilities of 0, or with everything masked, the
-    denominator is 0 and the score is `zero_division`, without gradient.
+    Without positive labels (sum t = 0) the score and its gradient are 0 whatever the probabilities,
+    so false positives are not penalized; to penalize them, add a constant to both counts first. If
+    the denominator is 0 (no positives and all probabilities 0, or everything masked), the score is
+    `zero_division`, without gradient.
 
     Args:
-      counts: from `f_beta_counts`, added up over everything that the score is of.
-      zero_division: the score where the denominator is 0; scikit-learn's name and default.
+      counts: from `f_beta_counts`, summed over all micro-batches and devices.
+      zero_division: the score where the denominator is 0; name and default as in scikit-learn.
 
     Returns:
       In [0, 1], of the shape of the counts, in at least f32.
@@ -145,41 +147,41 @@ def f_beta_score(counts: FBetaCounts, *, zero_division=0.0):
 def confusion_counts(logits, labels, *, temperature=1.0, axis=0, where=None) -> ConfusionCounts:
     """Smooth true and false positives and false negatives, with p = sigmoid(logits / temperature).
 
-    They add up as the counts of F-beta do, and give precision TP / (TP + FP), recall TP / (TP + FN)
-    or Jaccard TP / (TP + FP + FN). temperature -> 0 counts logits > 0 as positive (0 as half), and
-    -> infinity sets every p to 1/2.
+    The counts are additive, as in `f_beta_counts`. They give precision TP / (TP + FP), recall
+    TP / (TP + FN) or Jaccard TP / (TP + FP + FN). As temperature -> 0, p is 1 for logits > 0 and
+    1/2 for a logit of 0; as temperature -> infinity, every p is 1/2.
 
     Args:
       logits: any shape.
-      labels: of the same shape, in [0, 1]; booleans and integers are fine.
+      labels: same shape, in [0, 1]; may be booleans or integers.
       temperature: > 0.
-      axis: axes of the examples, which are summed over; None for all.
-      where: entries that count, broadcasts to the shape of `logits`.
+      axis: axes to sum over (the examples); None for all.
+      where: mask of the entries to include, broadcasts to the shape of `logits`.
 
     Raises:
-      ValueError: temperature <= 0, or shapes that differ.
+      ValueError: temperature <= 0, or the shapes differ.
     """
-    require("confusion_counts", above=0, temperature=temperature)
-    logits, t = _pairs("confusion_counts", logits, labels, where)
+    require(above=0, temperature=temperature)
+    logits, t = _pairs(logits, labels, where)
     p, q = jax.nn.sigmoid(logits / temperature), jax.nn.sigmoid(-logits / temperature)
     counts = (p * t, _keep(where, p * (1 - t)), q * t)
     return ConfusionCounts(*(jnp.sum(x, axis=axis) for x in counts))
 
 
-def _log_likelihood(name, logits, labels, temperature, where):
+def _log_likelihood(logits, labels, temperature, where):
     logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     if labels.shape != logits.shape[:-1] or not jnp.issubdtype(labels.dtype, jnp.integer):
         found = f"{labels.dtype}{list(labels.shape)}"
-        raise ValueError(f"{name}: labels {found}; expected integers {list(logits.shape[:-1])}")
+        raise ValueError(f"labels {found}; expected integers {list(logits.shape[:-1])}")
     scores, valid = masked_scores(logits, where)
     log_p = log_softmax(scores, valid, temperature, -1)[0]
     return jnp.take_along_axis(log_p, labels[..., None], axis=-1)[..., 0]
 
 
-def _pairs(name, p, t, where=None):
+def _pairs(p, t, where=None):
     p, t = at_least_f32(p), jnp.asarray(t)
     if p.shape != t.shape:
-        raise ValueError(f"{name}: labels {t.shape}; expected the shape {p.shape}")
+        raise ValueError(f"labels {t.shape}; expected the shape {p.shape}")
     return _keep(where, p), _keep(where, t.astype(p.dtype))
 
 

@@ -1,7 +1,7 @@
-"""Smooth relu, abs, step, sign, floor, round, and a norm with a gradient at 0.
+"""Smooth relu, abs, step, sign, floor, round, and a norm that is differentiable at 0.
 
-`jax.nn.swish` (x sigmoid(x)) and `jax.nn.gelu` (x Phi(x)) are the other smooth relus. Everything is
-computed in at least f32 and comes back in the dtype of x; integers come back as f32.
+`jax.nn.swish` (x sigmoid(x)) and `jax.nn.gelu` (x Phi(x)) are other smooth relus. Everything is
+computed in at least f32 and returned in the dtype of x; integers become f32.
 """
 
 import math
@@ -16,8 +16,8 @@ from jaxgen.smooth.masking import like
 def smooth_relu(x, *, temperature=1.0):
     """tau log(1 + exp(x / tau)), tau the temperature: softplus.
 
-    max(x, 0) <= smooth_relu <= max(x, 0) + tau log 2, the upper bound at 0; the slope is
-    `smooth_heaviside`. temperature -> 0 is relu.
+    max(x, 0) <= smooth_relu <= max(x, 0) + tau log 2, with the largest gap at 0. The derivative is
+    `smooth_heaviside`. temperature -> 0 gives relu.
 
     Args:
       x: finite numbers of any shape.
@@ -26,29 +26,30 @@ def smooth_relu(x, *, temperature=1.0):
     Raises:
       ValueError: temperature <= 0.
     """
-    require("smooth_relu", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     return like(x, temperature * jax.nn.softplus(at_least_f32(x) / temperature))
 
 
 def smooth_abs(x, *, temperature=1.0):
     """tau log cosh(x / tau), tau the temperature.
 
-    |x| - tau log 2 <= smooth_abs <= |x|, and 0 at 0; the slope is `smooth_sign`. temperature -> 0
-    is |x|. `optax.losses.log_cosh` is the case tau = 1. Arguments and errors as for `smooth_relu`.
+    |x| - tau log 2 <= smooth_abs <= |x|, and 0 at 0. The derivative is `smooth_sign`.
+    temperature -> 0 gives |x|; tau = 1 is `optax.losses.log_cosh`. Arguments and errors as for
+    `smooth_relu`.
     """
-    require("smooth_abs", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     ratio = at_least_f32(x) / temperature
     return like(x, temperature * (jnp.logaddexp(ratio, -ratio) - math.log(2)))
 
 
 def charbonnier(x, *, temperature=1.0):
-    """sqrt(x^2 + tau^2) - tau, tau the temperature: an absolute value of heavier tails.
+    """sqrt(x^2 + tau^2) - tau, tau the temperature: pseudo-Huber divided by tau.
 
-    |x| - tau <= charbonnier <= |x|, and 0 at 0; the slope x / sqrt(x^2 + tau^2) reaches +-1 as
-    1 / x^2 and not exponentially. temperature -> 0 is |x|. Arguments and errors as for
-    `smooth_relu`.
+    |x| - tau <= charbonnier <= |x|, and 0 at 0. The derivative x / sqrt(x^2 + tau^2) approaches +-1
+    as 1 / x^2, more slowly than the exponential rate of `smooth_abs`. temperature -> 0 gives |x|.
+    Arguments and errors as for `smooth_relu`.
     """
-    require("charbonnier", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     ratio = at_least_f32(x) / temperature
     return like(x, temperature * (_hypot(ratio) - 1))
 
@@ -56,30 +57,32 @@ def charbonnier(x, *, temperature=1.0):
 def smooth_heaviside(x, *, temperature=1.0):
     """sigmoid(x / tau), tau the temperature: the unit step, 1/2 at 0.
 
-    Its steepest slope is 1 / (4 tau), and beyond 5 tau there is almost none: start warm and anneal.
-    temperature -> 0 is the step, -> infinity is 1/2. Arguments and errors as for `smooth_relu`.
+    The derivative is at most 1 / (4 tau) and almost 0 for |x| > 5 tau, so start with a high
+    temperature and anneal. temperature -> 0 gives the step, temperature -> infinity gives 1/2.
+    Arguments and errors as for `smooth_relu`.
     """
-    require("smooth_heaviside", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     return like(x, jax.nn.sigmoid(at_least_f32(x) / temperature))
 
 
 def smooth_sign(x, *, temperature=1.0):
     """tanh(x / tau), tau the temperature.
 
-    temperature -> 0 is sign(x), -> infinity is 0. Arguments and errors as for `smooth_relu`.
+    temperature -> 0 gives sign(x), temperature -> infinity gives 0. Arguments and errors as for
+    `smooth_relu`.
     """
-    require("smooth_sign", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     return like(x, jnp.tanh(at_least_f32(x) / temperature))
 
 
 def smooth_floor(x, *, temperature=0.1):
-    """floor(x) convolved with a Cauchy density of width w, the temperature.
+    """floor(x) convolved with a Cauchy density of scale w, the temperature.
 
-    round(x) - 1/2 + atan(tan(pi d) / tanh(pi w)) / pi with d = x - round(x), which equals
-    x - 1/2 + atan2(r sin(2 pi x), 1 - r cos(2 pi x)) / pi with r = exp(-2 pi w), but neither
-    cancels for small w nor turns large x into an angle. The slope is the Poisson kernel
+    round(x) - 1/2 + atan(tan(pi d) / tanh(pi w)) / pi with d = x - round(x). This equals
+    x - 1/2 + atan2(r sin(2 pi x), 1 - r cos(2 pi x)) / pi with r = exp(-2 pi w), but does not
+    cancel for small w or lose precision for large x. The derivative is the Poisson kernel
     (1 - r^2) / (1 - 2 r cos(2 pi x) + r^2): positive, with mean 1 over a period. temperature -> 0
-    is floor(x) (x - 1/2 at the integers), -> infinity is x - 1/2.
+    gives floor(x) (x - 1/2 at the integers), temperature -> infinity gives x - 1/2.
 
     Args:
       x: finite numbers of any shape.
@@ -88,19 +91,19 @@ def smooth_floor(x, *, temperature=0.1):
     Raises:
       ValueError: temperature <= 0.
     """
-    require("smooth_floor", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     wide = at_least_f32(x)
     whole = jnp.round(wide)
     return like(x, whole - 0.5 + _smooth_step(wide - whole, temperature))
 
 
 def smooth_round(x, *, temperature=0.1):
-    """round(x) convolved with a Cauchy density of width w, the temperature.
+    """round(x) convolved with a Cauchy density of scale w, the temperature.
 
-    `smooth_floor` of x + 1/2. temperature -> 0 is round(x) (x itself halfway between integers),
-    -> infinity is x. Arguments and errors as for `smooth_floor`.
+    Equals `smooth_floor` of x + 1/2. temperature -> 0 gives round(x) (x itself at half-integers),
+    temperature -> infinity gives x. Arguments and errors as for `smooth_floor`.
     """
-    require("smooth_round", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     wide = at_least_f32(x)
     middle = jnp.floor(wide) + 0.5
     return like(x, middle + _smooth_step(wide - middle, temperature))
@@ -109,21 +112,22 @@ def smooth_round(x, *, temperature=0.1):
 def smooth_norm(x, *, temperature=1e-6, axis=-1, where=None):
     """sqrt(sum x^2 + tau^2), tau the temperature: the Euclidean norm, with gradient 0 at 0.
 
-    norm <= smooth_norm <= norm + tau. temperature -> 0 is the norm, whose gradient at 0 is NaN.
+    norm <= smooth_norm <= norm + tau. temperature -> 0 gives the norm, whose gradient at 0 is NaN.
 
     Args:
-      x: finite numbers; their squares may overflow.
+      x: finite numbers, any shape; squares that overflow are handled.
       temperature: > 0, in units of x.
-      axis: axis or axes that are summed over; None for all.
-      where: entries that count, broadcasts to x.
+      axis: axis or axes to sum over; None for all.
+      where: mask of the entries to include, broadcasts to x.
 
     Returns:
-      x without `axis`, in at least f32; tau, without gradient, where every entry is masked.
+      The shape of x without `axis`, in at least f32; tau, without gradient, where every entry is
+      masked.
 
     Raises:
       ValueError: temperature <= 0.
     """
-    require("smooth_norm", above=0, temperature=temperature)
+    require(above=0, temperature=temperature)
     x = at_least_f32(x)
     if where is not None:
         x = jnp.where(jnp.broadcast_to(where, x.shape), x, 0)
@@ -135,8 +139,8 @@ def smooth_norm(x, *, temperature=1e-6, axis=-1, where=None):
 
 
 def _smooth_step(d, temperature):
-    """From -1/2 to 1/2 for d in [-1/2, 1/2], steep at 0."""
-    # 1 / slope at the step; its square must not underflow.
+    """A smooth step from -1/2 to 1/2 for d in [-1/2, 1/2], centered at 0."""
+    # The inverse slope at the step; its square must not underflow.
     sharp = jnp.maximum(jnp.tanh(math.pi * temperature), 1e-15)
     angle = math.pi * d
     return jnp.arctan2(jnp.sin(angle), sharp * jnp.cos(angle)) / math.pi

@@ -10,20 +10,20 @@ from jax import lax
 def isotonic_regression(y):
     """argmin_v sum (y_i - v_i)^2 subject to v_1 <= ... <= v_n, over the last axis of y.
 
-    In place of pool-adjacent-violators, which is one long loop, neighbouring stretches of 1, 2, 4,
-    ... elements are merged, all pairs at once. Two fitted stretches L and R merge at the level s
-    with sum max(L - s, 0) = sum max(s - R, 0): what L has above it fills what R lacks. The merged
-    fit is min(L, s) and max(R, s). Pools are exactly equal numbers. There are log2(n) merges of a
-    few passes over the data each; the code of every one is compiled, but for n <= 16 without a
-    loop. (jit is for calls outside of it: their loops would be compiled anew each time.)
+    Instead of the sequential pool-adjacent-violators algorithm, fits of neighbouring segments of 1,
+    2, 4, ... elements are merged, all pairs in parallel. Two fitted segments L and R are merged
+    at the level s with sum max(L - s, 0) = sum max(s - R, 0); the merged fit is min(L, s) followed
+    by max(R, s). Entries of one pool are exactly equal. There are ceil(log2 n) merges, each a few
+    passes over the data and each compiled separately; those of segments up to 8 elements need no
+    loop. The function is jitted so that calls outside of jit do not recompile the loops.
 
-    Not differentiable; +inf is allowed at the end of y.
+    Not differentiable; y may end in +inf.
 
     Args:
       y: [..., n], at least f32.
 
     Returns:
-      v, like y.
+      v, of the shape and dtype of y.
     """
     *batch, n = y.shape
     size = jnp.max(jnp.where(jnp.isfinite(y), jnp.abs(y), 0), axis=-1, keepdims=True)
@@ -40,10 +40,10 @@ def isotonic_regression(y):
 
 
 def _level(left, right, tolerance):
-    """Where two fitted stretches [..., h] merge; between them where they are in order already."""
+    """Merge level of two fitted segments [..., h]; right[0] where they are already in order."""
     low, high = right[..., 0], left[..., -1]
     crossed = high > low
-    if left.shape[-1] <= 8:  # beyond that its h^2 means take longer than the steps
+    if left.shape[-1] <= 8:  # for larger h the h^2 means are slower than the loop
         return jnp.where(crossed, _closed_level(left, right, low), low)
 
     def step(state):
@@ -53,8 +53,8 @@ def _level(left, right, tolerance):
         excess = jnp.sum(above - below, axis=-1)
         moving = jnp.sign(above) + jnp.sign(below)
         low, high = jnp.where(excess > 0, level, low), jnp.where(excess < 0, level, high)
-        # Newton's step, or a bisection where it leaves the bracket, so that rounding cannot make
-        # it go to and fro for ever.
+        # A Newton step, or bisection if it leaves the bracket, so that rounding cannot make the
+        # iteration cycle.
         new = level + excess / jnp.maximum(jnp.sum(moving, axis=-1), 1)
         good = ((new > low) & (new < high)) | (jnp.abs(new - level) <= tolerance)
         new = jnp.where(crossed, jnp.where(good, new, 0.5 * (low + high)), level)
@@ -67,8 +67,8 @@ def _level(left, right, tolerance):
 
 
 def _closed_level(left, right, low):
-    """max_j min_k of the mean of the last j of `left` and the first k of `right`."""
-    low = low[..., None]  # counted from there the sums that are chosen do not cancel
+    """max_j min_k of the mean of the last j entries of `left` and the first k of `right`."""
+    low = low[..., None]  # relative to `low`, the sums of the chosen means do not cancel
     left = jnp.cumsum((left - low)[..., ::-1], axis=-1)
     right = jnp.cumsum(right - low, axis=-1)
     j = np.arange(1, left.shape[-1] + 1)

@@ -1,4 +1,4 @@
-"""Scores with masked entries as this package reads them, and the dtype of what comes back."""
+"""Masking of scores, a masked log-softmax, and output dtypes."""
 
 import jax.numpy as jnp
 from jax import lax
@@ -7,10 +7,10 @@ from jaxgen.arguments import at_least_f32
 
 
 def masked_scores(x, where):
-    """(x, valid): x in at least f32 and finite, and which of its entries count.
+    """Returns (x, valid): finite x in at least f32, and the mask of its valid entries.
 
-    An entry counts where `where` holds and it is not -inf; the others are 0 in the returned x and
-    get no gradient. +inf becomes the largest finite number.
+    An entry is valid where `where` is true and x is not -inf. Invalid entries are 0 in the returned
+    x and get no gradient. +inf becomes the largest finite number.
     """
     x = at_least_f32(x)
     valid = x > -jnp.inf
@@ -21,10 +21,10 @@ def masked_scores(x, where):
 
 
 def log_softmax(x, valid, temperature, axis):
-    """(log p, top, log_total) with log p = (x - top) / temperature - log_total.
+    """Returns (log p, top, log_total) with log p = (x - top) / temperature - log_total.
 
-    log p is -inf where not valid. In a row without valid entries all of log p is -inf, and top and
-    log_total are 0. These two keep `axis`, with size 1.
+    log p is -inf at invalid entries. top and log_total keep `axis` with size 1; they are 0 in a row
+    without valid entries.
     """
     some = jnp.any(valid, axis=axis, keepdims=True)
     floor = jnp.finfo(x.dtype).min
@@ -37,6 +37,6 @@ def log_softmax(x, valid, temperature, axis):
 
 
 def like(x, value):
-    """`value` in the dtype of x, or as it is where x holds no floats."""
+    """`value` in the dtype of x if that is a float dtype, else unchanged."""
     dtype = jnp.asarray(x).dtype
     return value.astype(dtype) if jnp.issubdtype(dtype, jnp.floating) else value

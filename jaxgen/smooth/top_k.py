@@ -1,8 +1,8 @@
-"""Soft top-k: weights in [0, 1] that sum to k, by a threshold with an implicit gradient.
+"""Soft top-k: weights in [0, 1] that sum to k, from a threshold with an implicit gradient.
 
 p_i = F(x_i / tau - lambda) with F a cumulative distribution function and lambda such that
-sum p = k (kexue.fm/archives/10373). Of two scores the larger has the larger weight, equal scores
-have equal weights, and p does not change when a constant is added to all of x.
+sum p = k (kexue.fm/archives/10373). Larger scores have larger weights, equal scores have equal
+weights, and p is invariant to adding a constant to x.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from jaxgen.smooth.masking import like, masked_scores
 
 
 class _Law(NamedTuple):
-    """A symmetric law on the line: F, log F' and the inverse of F."""
+    """A symmetric distribution on the line: F, log F' and the inverse of F."""
 
     cdf: Callable
     log_density: Callable
@@ -46,47 +46,49 @@ _LAPLACE = _Law(
 def sigmoid_top_k(x, k: int, *, temperature=1.0, axis=-1, where=None):
     """p_i = sigmoid(x_i / tau - lambda) with sum p = k, tau the temperature.
 
-    temperature -> 0 is 1 for the k largest scores and 0 for the others (scores that tie for the
-    last places share them), -> infinity is k / n. The gradient of the threshold is implicit,
-    dlambda/dx_j = F'_j / (tau sum F'); it is exact in forward and reverse mode, and to any order.
+    temperature -> 0 gives 1 for the k largest scores and 0 for the others (scores tied at the
+    boundary share the weight), temperature -> infinity gives k / n. The gradient of the threshold
+    is implicit, dlambda/dx_j = F'_j / (tau sum F'), and exact in forward and reverse mode, to any
+    order.
 
     Args:
       x: scores.
       k: a Python integer, 1 <= k <= n; k = n gives all 1.
-      temperature: > 0, in units of x: a fraction of the standard deviation of the scores.
+      temperature: > 0, in units of x; try a fraction of the standard deviation of the scores.
       axis: the axis of the n scores.
-      where: entries that count, broadcasts to x; the others, and scores of -inf, get 0.
+      where: mask of the entries to include, broadcasts to x; masked entries and scores of -inf get
+        0.
 
     Returns:
-      The shape and dtype of x. Where no more than k entries are left unmasked, these get 1, without
-      gradient, and the sum is their number.
+      The shape and dtype of x. Where at most k entries are unmasked, each of them gets 1, without
+      gradient.
 
     Raises:
-      ValueError: temperature <= 0, k outside [1, n], or k not a Python integer.
+      ValueError: temperature <= 0, or k is not a Python integer in [1, n].
     """
-    return _top_k("sigmoid_top_k", _LOGISTIC, x, k, temperature, axis, where)
+    return _top_k(_LOGISTIC, x, k, temperature, axis, where)
 
 
 def laplace_top_k(x, k: int, *, temperature=1.0, axis=-1, where=None):
-    """p_i = F(x_i / tau - lambda) with sum p = k and F the Laplace law's distribution function.
+    """p_i = F(x_i / tau - lambda) with sum p = k and F the Laplace distribution function.
 
-    F(u) = e^u / 2 for u <= 0 and 1 - e^-u / 2 for u > 0. For k = 1 it is softmax(x / tau) where the
-    threshold is above all scores, that is where sum exp((x - max x) / tau) >= 2; a winner that is
-    clearer than that has a longer tail below it than softmax. Limits, arguments, what comes back
-    and errors are those of `sigmoid_top_k`.
+    F(u) = e^u / 2 for u <= 0 and 1 - e^-u / 2 for u > 0. For k = 1 it equals softmax(x / tau) if
+    the threshold is above all scores, that is if sum exp((x - max x) / tau) >= 2; otherwise the
+    largest score has less weight than with softmax. Limits, arguments, result and errors as for
+    `sigmoid_top_k`.
     """
-    return _top_k("laplace_top_k", _LAPLACE, x, k, temperature, axis, where)
+    return _top_k(_LAPLACE, x, k, temperature, axis, where)
 
 
-def _top_k(name, law, x, k, temperature, axis, where):
-    require(name, above=0, temperature=temperature)
+def _top_k(law, x, k, temperature, axis, where):
+    require(above=0, temperature=temperature)
     n = jnp.shape(x)[axis]
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= n:
-        raise ValueError(f"{name}: k {k}; expected a Python integer >= 1 and <= {n}, the scores")
+        raise ValueError(f"k {k}; expected a Python integer >= 1 and <= {n}, the number of scores")
     scores, valid = (jnp.moveaxis(a, axis, -1) for a in masked_scores(x, where))
     limit = jnp.finfo(scores.dtype).max / 4
     z = jnp.clip(scores / temperature, -limit, limit)
-    # In two steps, since a threshold far from 0 is too coarse a float: the rest is near 0.
+    # Solved twice: a threshold far from 0 is rounded coarsely, and the remainder is near 0.
     z = z - lax.stop_gradient(_solve(law, k, lax.stop_gradient(z), valid))
     p = law.cdf(z - _threshold(law, k, z, valid))
     few = jnp.sum(valid, axis=-1, keepdims=True) <= k
@@ -96,7 +98,7 @@ def _top_k(name, law, x, k, temperature, axis, where):
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _threshold(law, k, z, valid):
-    """lambda of sum F(z - lambda) = k over the last axis, which it keeps with size 1."""
+    """Solves sum F(z - lambda) = k for lambda over the last axis, which is kept with size 1."""
     return _solve(law, k, z, valid)
 
 
@@ -104,7 +106,7 @@ def _threshold(law, k, z, valid):
 def _threshold_jvp(law, k, primals, tangents):
     z, valid = primals
     threshold = _threshold(law, k, z, valid)
-    # In logs, for where all densities underflow.
+    # In logs, in case all densities underflow.
     log_density = jnp.where(valid, law.log_density(z - threshold), -jnp.inf)
     top = jnp.max(log_density, axis=-1, keepdims=True)
     weights = jnp.exp(log_density - lax.stop_gradient(jnp.where(top > -jnp.inf, top, 0)))
@@ -113,10 +115,9 @@ def _threshold_jvp(law, k, primals, tangents):
     return threshold, jnp.sum(weights * tangents[0], axis=-1, keepdims=True)
 
 
-@partial(jax.jit, static_argnums=(0, 1))  # outside of a jit the loop would be compiled every time
-@partial(jax.jit, static_argnums=(0, 1))  # outside of a jit the loop would be compiled every time
+@partial(jax.jit, static_argnums=(0, 1))  # outside of jit the loop would recompile every time
 def _solve(law, k, z, valid):
-    """Newton's method from 0, with bisection where it leaves the bracket."""
+    """Newton's method from 0, with bisection if a step leaves the bracket."""
     count = jnp.maximum(jnp.sum(valid, axis=-1, keepdims=True, dtype=z.dtype), 1)
     quantile = law.quantile(jnp.minimum(k, count - 0.5) / count)
     limits = jnp.finfo(z.dtype)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from jaxgen import flows
-from jaxgen.models import ConvNet
 
 torch = pytest.importorskip("torch", reason="the comparison with PyTorch needs torch")
 
@@ -23,7 +22,7 @@ def flow():
     step = flows.chain(
         flows.actnorm(),
         flows.invertible_1x1(),
-        flows.coupling(partial(ConvNet, width=16), flows.affine()),
+        flows.coupling(partial(flows.ConvNet, width=16), flows.affine()),
     )
     return flows.repeat(step, DEPTH)
 

@@ -131,7 +131,7 @@ def test_equal_and_nearly_equal_laws(function):
     value, gradient = jax.value_and_grad(lambda *a: function(*a).sum(), (0, 1, 2, 3))(
         mean, log_std, mean, log_std
     )
-    np.testing.assert_allclose([value, *map(jnp.abs, map(jnp.max, gradient))], 0, atol=2e-6)
+    np.testing.assert_allclose([value, *map(jnp.max, map(jnp.abs, gradient))], 0, atol=2e-6)
     near = function(jnp.zeros(1), jnp.full(1, 1e-3), jnp.zeros(1), jnp.zeros(1))
     with jax.enable_x64(True):
         arguments = [jnp.array([x], jnp.float64) for x in (0, np.float32(1e-3), 0, 0)]
@@ -164,9 +164,7 @@ def test_shapes_that_do_not_match(function):
     arguments = [jnp.ones(shape) for shape in shapes]
     for i in range(1, len(names)):
         bad = [*arguments[:i], jnp.ones((2, 4)), *arguments[i + 1 :]]
-        with pytest.raises(
-            ValueError, match=rf"{function.__name__}: {names[i]} \(2, 4\); expected"
-        ):
+        with pytest.raises(ValueError, match=rf"^{names[i]} \(2, 4\); expected"):
             function(*bad)
-    with pytest.raises(ValueError, match=function.__name__):
+    with pytest.raises(ValueError, match=r"\(\); expected"):
         function(*(jnp.ones(()) for _ in names))

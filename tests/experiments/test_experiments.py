@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 import experiments
-from experiments.lib import devices, loop
+from experiments.lib import devices, loop, runs
 from experiments.lib.config import Above, AtLeast, rules_of
 from experiments.lib.errors import UserError
 from experiments.lib.logs import Logs
+from experiments.lib.programs import judge_keys
 
 FOLDER = pathlib.Path(experiments.__file__).parent
 NAMES = sorted(p.stem for p in FOLDER.glob("[!_]*.py") if "launch(build, Config)" in p.read_text())
@@ -42,6 +43,27 @@ def run(module, folder, **changes):
     summary = loop.train(name_of(module), config, data, method._replace(step=counted))
     assert len(traces) == 1, "the step was traced more than once"
     return summary
+
+
+def loads_and_samples(module, folder, summary):
+    loaded = runs.load(folder)
+    assert dataclasses.replace(loaded.config, workdir="") == module.SMOKE
+    assert loaded.step == module.SMOKE.steps
+    method = loaded.method
+    if method.judge and module.SMOKE.seeds == 1:
+        for name, value in method.judge(loaded.state, judge_keys(loaded.config)[0]).items():
+            assert summary["metrics"][name] == pytest.approx(float(value), rel=1e-5), name
+    if method.sample:
+        samples = loaded.sample(jax.random.key(0), 3)
+        one = loaded.sample(jax.random.key(0), 1)
+        for drawn, alone in zip(jax.tree.leaves(samples), jax.tree.leaves(one), strict=True):
+            assert drawn.shape == (3, *alone.shape[1:])
+            assert np.isfinite(drawn).all()
+    if method.log_prob:
+        x = loaded.data.test[np.arange(4)]["image"]
+        log_prob = loaded.log_prob(x)
+        assert log_prob.shape == (4,)
+        assert np.isfinite(log_prob).all()
 
 
 def name_of(module):
@@ -78,11 +100,13 @@ def test_runs_resumes_and_does_not_mind_the_devices(module, tmp_path, monkeypatc
     assert all(np.isfinite(value) for value in whole["metrics"].values())
     assert list((tmp_path / "whole" / "pictures").glob("*.png"))
 
+    loads_and_samples(module, tmp_path / "whole", whole)
+
     with monkeypatch.context() as patch:
         interrupt_after(patch, 2)
         with pytest.raises(SystemExit) as stop:
             run(module, tmp_path / "parts")
-    assert stop.value.code == 0
+    assert stop.value.code == 128 + signal.SIGTERM
     assert not (tmp_path / "parts" / "summary.json").exists()
     parts = run(module, tmp_path / "parts")
     assert parts["metrics"] == whole["metrics"]

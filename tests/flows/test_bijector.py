@@ -12,7 +12,7 @@ from jaxgen import flows
 from jaxgen.flows import Bijector, Fixed
 from jaxgen.models import MLP, Conv
 
-mlp = partial(MLP, hidden=(6,))
+mlp = partial(MLP, hidden=(6,), last_init=jax.nn.initializers.zeros)
 # Not the identity at its start.
 awake = partial(mlp, last_init=jax.nn.initializers.normal(0.5))
 affine_step = flows.chain(

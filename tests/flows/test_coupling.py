@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxgen import flows
-from jaxgen.models import MLP, ConvNet
+from jaxgen.models import MLP
 
 # What is fixed and what is moved, written out: x = 0, 1, 2 ... in row-major order.
 SPLITS = {
@@ -82,7 +82,7 @@ def test_coupling_only_changes_the_moved_part(draw):
 
 def test_coupling_starts_at_the_identity():
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 4, 4, 3)), jnp.float32)
-    flow = flows.coupling(partial(ConvNet, width=4), flows.affine())
+    flow = flows.coupling(partial(flows.ConvNet, width=4), flows.affine())
     z, logdet = jax.jit(lambda key, x: flow.forward(flow.init(key, x), x))(jax.random.key(0), x)
     np.testing.assert_array_equal(z, x)
     np.testing.assert_array_equal(logdet, np.zeros(2))

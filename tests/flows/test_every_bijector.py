@@ -13,7 +13,7 @@ from jaxgen import flows
 from jaxgen.flows import Bijector
 from jaxgen.models import MLP, Conv
 
-mlp = partial(MLP, hidden=(6,))
+mlp = partial(MLP, hidden=(6,), last_init=jax.nn.initializers.zeros)
 conv = Conv  # one convolution looks at every neighbour
 
 VECTOR, ODD = (3, 6), (3, 5)

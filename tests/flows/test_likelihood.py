@@ -11,7 +11,7 @@ import scipy.stats
 from jaxgen import flows
 from jaxgen.models import MLP
 
-mlp = partial(MLP, hidden=(8,))
+mlp = partial(MLP, hidden=(8,), last_init=jax.nn.initializers.zeros)
 halves, affine = flows.halves(), flows.affine()
 spline = flows.rational_quadratic_spline(4)
 

@@ -13,7 +13,7 @@ from jaxgen import flows
 from jaxgen.models import MLP, Conv
 
 N = 8  # devices, from conftest
-mlp = partial(MLP, hidden=(6,))
+mlp = partial(MLP, hidden=(6,), last_init=jax.nn.initializers.zeros)
 step = flows.chain(flows.actnorm(), flows.invertible_1x1(), flows.coupling(mlp, flows.affine()))
 image_step = flows.chain(flows.actnorm(), flows.coupling(Conv, flows.affine()))
 FLOWS = {

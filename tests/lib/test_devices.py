@@ -86,6 +86,13 @@ def test_a_cluster_that_is_half_described(monkeypatch, environment, message):
         devices.start()
 
 
+def test_libtpu_on_a_machine_without_a_tpu_is_no_cluster(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "libtpu")
+    assert jax.devices()  # as in a session that has computed before, where JAX refuses to join
+    devices.start()
+    assert not jax.distributed.is_initialized()
+
+
 def _by_hand(port, index):
     return {
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
@@ -109,9 +116,9 @@ def _start_two(start, cluster, *flags):
     return [start(*flags, **_FOUR, **cluster(port, index)) for index in range(2)]
 
 
-def _finish(programs):
+def _finish(programs, codes=(0, 0)):
     said = [program.communicate() for program in programs]
-    assert [program.returncode for program in programs] == [0, 0], said
+    assert tuple(program.returncode for program in programs) == codes, said
     return said
 
 
@@ -140,15 +147,18 @@ def test_two_processes_are_refused_together(start, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_two_processes_stop_after_the_same_step(start, outcome, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "codes"), [(signal.SIGTERM, (143, 143)), (signal.SIGINT, (143, 130))]
+)
+def test_two_processes_stop_after_the_same_step(start, outcome, tmp_path, number, codes):
     folder = tmp_path / "run"
     flags = ("--workdir", folder, "--steps", 1500, "--eval-every", 0, "--checkpoint-every", 0)
     programs = _start_two(start, _by_hand, *flags)
     while not (folder / "metrics.jsonl").exists() or not (folder / "metrics.jsonl").read_text():
         assert all(program.poll() is None for program in programs)
         time.sleep(0.01)
-    programs[1].send_signal(signal.SIGTERM)  # one is told, both stop
-    assert "stopped; the same command continues" in _finish(programs)[0][0]
+    programs[1].send_signal(number)  # one is told, both stop
+    assert "stopped; the same command continues" in _finish(programs, codes)[0][0]
     (checkpoint,) = (folder / "checkpoints").iterdir()
     assert 0 < int(checkpoint.name) < 1500
     short = ("--steps", int(checkpoint.name) + 30)

@@ -75,9 +75,13 @@ def test_stopped_and_continued_is_the_same_run(toy, whole, outcome, tmp_path, ca
     folder = tmp_path / "run"
     with pytest.raises(SystemExit) as stopped:
         toy.main(toy.Config(workdir=str(folder), stop_at=20))
-    assert stopped.value.code == 0
+    assert stopped.value.code == 128 + signal.SIGTERM
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
-    assert "the same command continues" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "the same command continues" in shown.out
+    assert (
+        shown.err.count("saving after this step or evaluation; press Ctrl-C to stop at once") == 1
+    )
     assert not (folder / "summary.json").exists()
     stopped_at = max(int(path.name) for path in (folder / "checkpoints").iterdir())
     assert 20 <= stopped_at <= 22
@@ -108,9 +112,30 @@ def test_control_c_stops_in_the_same_way(toy, tmp_path):
     with pytest.raises(SystemExit) as stopped:
         toy.main(toy.Config(workdir=str(folder), steps=5000, eval_every=0))
     thread.join()
-    assert stopped.value.code == 0
+    assert stopped.value.code == 128 + signal.SIGINT
     done = max(int(path.name) for path in (folder / "checkpoints").iterdir())
     assert _steps_logged(folder) == list(range(1, done + 1))
+
+
+def test_asked_during_the_last_test_it_finishes_and_what_follows_does_not_begin(toy, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(SystemExit) as stopped:
+        toy.main(toy.Config(workdir=str(folder), steps=20, stop_at=20))
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert json.loads((folder / "summary.json").read_text())["steps"] == 20
+
+
+def test_asked_at_the_last_step_it_saves_before_it_tests(toy, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    monkeypatch.setattr(loop, "_is_asked", lambda request, done: done == 20)
+
+    def killed(*arguments):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(loop, "_test", killed)
+    with pytest.raises(ZeroDivisionError):
+        toy.main(toy.Config(workdir=str(folder), steps=20, checkpoint_every=0))
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["20"]
 
 
 def test_more_steps_continue_a_finished_run(toy, whole, outcome, tmp_path, capsys):

@@ -106,7 +106,15 @@ def build(config: Config, data=None):
     def report(means):  # no mean of its own: the spread over the test split
         return means | {"noise_spread": (means["noise_square"] - means["noise"] ** 2) ** 0.5}
 
-    return data, Method(init, step, evaluate, pictures=pictures, report=report)
+    def sample(state, key, count):
+        return jax.random.randint(key, (count, *data.shape), 0, data.levels).astype(jnp.uint8)
+
+    def log_prob(state, x, key):
+        return jax.nn.log_softmax(logits(state["weights"], {"image": x}))[:, 0]
+
+    return data, Method(
+        init, step, evaluate, pictures=pictures, report=report, sample=sample, log_prob=log_prob
+    )
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def test_not_a_number():
     np.testing.assert_array_equal(counts, [0, 1, 0, 0, 0, 0, 0, 0])
     assert share == pytest.approx(1 / 3)
     assert np.isnan(jax.jit(m.kl_to_uniform)(jnp.array([1.0, np.nan])))
-    with pytest.raises(ValueError, match=r"kl_to_uniform: counts .*nan"):
+    with pytest.raises(ValueError, match=r"^counts .*nan.*; expected"):
         m.kl_to_uniform(np.array([1.0, np.nan]))
 
 
@@ -85,16 +85,16 @@ def test_kl_gradient_against_differences(x64):
 
 
 def test_bad_inputs():
-    with pytest.raises(ValueError, match=r"mode_counts: sigma 0"):
+    with pytest.raises(ValueError, match=r"^sigma 0; expected"):
         m.mode_counts(RING, RING, 0)
-    with pytest.raises(ValueError, match=r"mode_counts: sigmas -1"):
+    with pytest.raises(ValueError, match=r"^sigmas -1; expected"):
         m.mode_counts(RING, RING, 0.1, sigmas=-1)
-    with pytest.raises(ValueError, match=r"mode_counts: samples \(8, 1\).* for centers \(8, 2\)"):
+    with pytest.raises(ValueError, match=r"^samples \(8, 1\).*; expected .* for centers \(8, 2\)"):
         m.mode_counts(RING, RING[:, :1], 0.1)
-    with pytest.raises(ValueError, match=r"mode_counts: centers \(2,\); expected points"):
+    with pytest.raises(ValueError, match=r"^centers \(2,\); expected points"):
         m.mode_counts(RING[0], RING, 0.1)
     for function in (m.captured_modes, m.kl_to_uniform):
-        with pytest.raises(ValueError, match=rf"{function.__name__}: counts .*>= 0"):
+        with pytest.raises(ValueError, match=r"^counts .*; expected .*>= 0"):
             function(np.array([1, -1]))
-        with pytest.raises(ValueError, match=rf"{function.__name__}: counts \(\)"):
+        with pytest.raises(ValueError, match=r"^counts \(\); expected"):
             function(3)

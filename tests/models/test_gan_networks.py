@@ -144,5 +144,5 @@ def test_double_and_halve():
 
 
 def test_too_small_an_image():
-    with pytest.raises(ValueError, match=r"DCGANGenerator: shape \(4, 4, 1\); expected sides"):
+    with pytest.raises(ValueError, match=r"shape \(4, 4, 1\); expected sides"):
         DCGANGenerator((4, 4, 1)).init(jax.random.key(0), jnp.ones((1, 2)))

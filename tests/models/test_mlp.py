@@ -65,12 +65,20 @@ def test_join_names_the_shapes_that_do_not_fit(x, context):
     assert f"context {context} does not fit x {x}" in str(error.value)
 
 
-def test_mlp_starts_at_zero_and_then_is_its_equation():
+def test_mlp_starts_awake():
+    """Every kernel starts at the scale that keeps the activations' scale; every bias at zero."""
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((1000, 64)), jnp.float32)
+    y, params = MLP(64, (64, 64)).init_with_output(jax.random.key(0), x)
+    deviations = [float(jnp.std(params["params"][f"Dense_{i}"]["kernel"])) for i in range(3)]
+    np.testing.assert_allclose(np.square(deviations) * 64, [2, 2, 1], rtol=0.1)
+    assert 0.7 < float(jnp.std(y)) < 1.4
+
+
+def test_mlp_is_its_equation():
     x = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
     context = np.ones((5, 2), np.float32)
     network = MLP(4, (6, 7))
     params = network.init(jax.random.key(0), x, context)
-    np.testing.assert_array_equal(network.apply(params, x, context), np.zeros((5, 4)))
     rng = np.random.default_rng(1)
     awake = jax.tree.map(lambda p: p + rng.standard_normal(p.shape, np.float32), params)
     h = np.concatenate([x, context], axis=1)

@@ -51,15 +51,6 @@ def test_is_the_convolution_with_its_derivatives(ours, reference, size, inputs, 
     )
 
 
-@pytest.mark.parametrize(("ours", "reference"), [(conv4x4_down, xla_down), (conv4x4_up, xla_up)])
-def test_on_an_accelerator_it_is_xlas_own(ours, reference, monkeypatch):
-    x, kernel = normal((2, 4, 6, 3)), normal((4, 4, 3, 2), 1)
-    expected = reference(x, kernel)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert "conv_general_dilated" in str(jax.make_jaxpr(ours)(x, kernel))
-    np.testing.assert_allclose(ours(x, kernel), expected, rtol=1e-5, atol=1e-5)
-
-
 def test_a_peers_transposed_convolution():
     """One pixel of one spreads the kernel: y[i - 1, j - 1] = kernel[i, j] inside the image."""
     kernel = jnp.arange(16.0).reshape(4, 4, 1, 1)
@@ -100,10 +91,16 @@ def test_doublings(shape, count):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: doublings((18, 18, 1)), r"doublings: shape \(18, 18, 1\); expected sides of"),
+        (lambda: doublings((18, 18, 1)), r"shape \(18, 18, 1\); expected sides of"),
         (lambda: conv4x4_down(jnp.ones((1, 3, 4, 2)), jnp.ones((4, 4, 2, 1))), "even H"),
-        (lambda: conv4x4_down(jnp.ones((1, 4, 4, 2)), jnp.ones((4, 4, 3, 1))), "conv4x4_down: x"),
-        (lambda: conv4x4_up(jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 1))), "conv4x4_up: x"),
+        (
+            lambda: conv4x4_down(jnp.ones((1, 4, 4, 2)), jnp.ones((4, 4, 3, 1))),
+            r"kernel \(4, 4, 3, 1\)",
+        ),
+        (
+            lambda: conv4x4_up(jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 1))),
+            r"kernel \(3, 3, 2, 1\)",
+        ),
     ],
 )
 def test_errors(call, message):

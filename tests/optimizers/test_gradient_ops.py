@@ -75,7 +75,7 @@ def test_norm_that_is_injected(clip):
 
 @pytest.mark.parametrize("clip", CLIPS)
 def test_norm_out_of_range(clip):
-    with pytest.raises(ValueError, match=f"{clip.__name__}: max_norm 0; expected a finite"):
+    with pytest.raises(ValueError, match="max_norm 0; expected a finite"):
         clip(0)
 
 
@@ -94,7 +94,5 @@ def test_function_that_does_not_fit():
         apply(map_gradients({"c": jnp.sign, "": jnp.sign}), {"a": jnp.ones(2)})
     with pytest.raises(ValueError, match="b has no rule"):
         apply(map_gradients({"a": jnp.sign}), {"a": jnp.ones(2), "b": jnp.ones(2)})
-    with pytest.raises(
-        ValueError, match=r"map_gradients: function of a returns \(\); expected \(2"
-    ):
+    with pytest.raises(ValueError, match=r"function of a returns \(\); expected \(2"):
         apply(map_gradients({"a": jnp.sum}), {"a": jnp.ones(2)})

@@ -114,5 +114,5 @@ def test_bad_numbers(call, message):
 
 def test_params_are_needed():
     optimizer = opt.lookahead(optax.sgd(0.1))
-    with pytest.raises(ValueError, match="lookahead: params None"):
+    with pytest.raises(ValueError, match="params None; expected the parameters in `update`"):
         optimizer.update(theta(), optimizer.init(theta()))

@@ -157,7 +157,7 @@ def test_hyperparameter_that_is_injected():
     ],
 )
 def test_trees_that_do_not_match(multipliers, message):
-    with pytest.raises(ValueError, match=f"scale_by_tree: .*{message}"):
+    with pytest.raises(ValueError, match=message):
         scale_by_tree(multipliers).init(UPDATES)
-    with pytest.raises(ValueError, match=f"scale_by_tree: .*{message}"):
+    with pytest.raises(ValueError, match=message):
         jax.jit(scale_by_tree(multipliers).update)(UPDATES, optax.EmptyState())

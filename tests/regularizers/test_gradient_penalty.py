@@ -105,21 +105,13 @@ def points():
 
 
 BAD = {
-    r"one_centered_gradient_penalty: critic \(2, 1\); expected .*\(2,\)": lambda: (
-        r.one_centered_gradient_penalty(lambda x: x[:, :1], points())
+    r"critic \(2, 1\); expected .*\(2,\)": lambda: r.one_centered_gradient_penalty(
+        lambda x: x[:, :1], points()
     ),
-    r"zero_centered_gradient_penalty: critic \(\);": lambda: r.zero_centered_gradient_penalty(
-        jnp.sum, points()
-    ),
-    r"one_sided_gradient_penalty: x int32": lambda: r.one_sided_gradient_penalty(
-        lambda x: x[:, 0], jnp.ones((2, 3), int)
-    ),
-    "gradient_power_penalty: p 1.5;": lambda: r.gradient_power_penalty(
-        lambda x: x[:, 0], points(), 1.5
-    ),
-    r"gradient_power_penalty: x float32 \(\);": lambda: r.gradient_power_penalty(
-        lambda x: x, jnp.float32(1)
-    ),
+    r"critic \(\);": lambda: r.zero_centered_gradient_penalty(jnp.sum, points()),
+    r"x int32": lambda: r.one_sided_gradient_penalty(lambda x: x[:, 0], jnp.ones((2, 3), int)),
+    "p 1.5;": lambda: r.gradient_power_penalty(lambda x: x[:, 0], points(), 1.5),
+    r"x float32 \(\);": lambda: r.gradient_power_penalty(lambda x: x, jnp.float32(1)),
 }
 
 

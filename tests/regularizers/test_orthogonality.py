@@ -225,18 +225,18 @@ def test_zero_column_and_parallel_columns():
 
 
 BAD = {
-    r"filter_matrix: kernel \(3,\); expected": lambda: r.filter_matrix(jnp.ones(3)),
-    r"soft_orthogonality: w \(3,\); expected": lambda: r.soft_orthogonality(jnp.ones(3)),
-    r"off_diagonal: w \(2, 3, 4\); expected": lambda: r.off_diagonal(jnp.ones((2, 3, 4))),
-    r"mutual_coherence: w \(3, 1\); .*k >= 2": lambda: r.mutual_coherence(jnp.ones((3, 1))),
-    "mutual_coherence: temperature 0;": lambda: r.mutual_coherence(jnp.ones((3, 2)), 0),
-    "mutual_coherence: temperature -1;": lambda: r.mutual_coherence(jnp.ones((3, 2)), -1),
-    r"srip: w \(3,\);": lambda: r.srip(jnp.ones(3), jnp.ones(3)),
-    r"srip: v \(3,\); expected \(2,\)": lambda: r.srip(jnp.ones((2, 3)), jnp.ones(3)),
-    r"srip_vector: w \(3,\);": lambda: r.srip_vector(jax.random.key(0), jnp.ones(3)),
-    r"unit_columns: w \(\);": lambda: r.unit_columns(1.0),
-    r"pairwise_cosines: w \(3, 1\); .*k >= 2": lambda: r.pairwise_cosines(jnp.ones((3, 1))),
-    r"pairwise_cosines: w \(0, 2\);": lambda: r.pairwise_angles(jnp.ones((0, 2))),
+    r"kernel \(3,\); expected": lambda: r.filter_matrix(jnp.ones(3)),
+    r"w \(3,\); expected": lambda: r.soft_orthogonality(jnp.ones(3)),
+    r"w \(2, 3, 4\); expected": lambda: r.off_diagonal(jnp.ones((2, 3, 4))),
+    r"w \(3, 1\); .*k >= 2": lambda: r.mutual_coherence(jnp.ones((3, 1))),
+    "temperature 0;": lambda: r.mutual_coherence(jnp.ones((3, 2)), 0),
+    "temperature -1;": lambda: r.mutual_coherence(jnp.ones((3, 2)), -1),
+    r"w \(4,\);": lambda: r.srip(jnp.ones(4), jnp.ones(4)),
+    r"v \(3,\); expected \(2,\)": lambda: r.srip(jnp.ones((2, 3)), jnp.ones(3)),
+    r"w \(5,\);": lambda: r.srip_vector(jax.random.key(0), jnp.ones(5)),
+    r"w \(\);": lambda: r.unit_columns(1.0),
+    r"w \(4, 1\); .*k >= 2": lambda: r.pairwise_cosines(jnp.ones((4, 1))),
+    r"w \(0, 2\);": lambda: r.pairwise_angles(jnp.ones((0, 2))),
 }
 
 

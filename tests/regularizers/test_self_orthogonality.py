@@ -119,14 +119,14 @@ def test_closed_form_at_parallel_columns():
 
 
 BAD = {
-    r"sign_correlations: y \(3,\); expected": lambda: r.sign_correlations(jnp.ones(3)),
-    r"sign_correlations: y \(3, 1\); expected": lambda: r.sign_correlations(jnp.ones((3, 1))),
-    "sign_correlations: temperature 0;": lambda: r.sign_correlations(jnp.ones((3, 2)), 0),
+    r"y \(3,\); expected": lambda: r.sign_correlations(jnp.ones(3)),
+    r"y \(3, 1\); expected": lambda: r.sign_correlations(jnp.ones((3, 1))),
+    "temperature 0;": lambda: r.sign_correlations(jnp.ones((3, 2)), 0),
     r"w \(3, 1\); expected": lambda: r.arcsine_correlations(jnp.ones((3, 1))),
-    r"self_orthogonality: t \(2, 2\);": lambda: r.self_orthogonality(jnp.ones((2, 2)), 1, 1),
-    r"self_orthogonality: t \(0,\);": lambda: r.self_orthogonality(jnp.ones(0), 1, 1),
-    "self_orthogonality: l1 -1;": lambda: r.self_orthogonality(jnp.ones(2), -1, 1),
-    "self_orthogonality: l2 -1;": lambda: r.self_orthogonality(jnp.ones(2), 1, -1),
+    r"t \(2, 2\);": lambda: r.self_orthogonality(jnp.ones((2, 2)), 1, 1),
+    r"t \(0,\);": lambda: r.self_orthogonality(jnp.ones(0), 1, 1),
+    "l1 -1;": lambda: r.self_orthogonality(jnp.ones(2), -1, 1),
+    "l2 -1;": lambda: r.self_orthogonality(jnp.ones(2), 1, -1),
 }
 
 

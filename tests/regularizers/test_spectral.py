@@ -105,5 +105,5 @@ def test_zeros_and_half_precision():
 
 def test_no_iteration_is_an_error():
     params = parameters()
-    with pytest.raises(ValueError, match="spectral_normalize: iterations 0; expected"):
+    with pytest.raises(ValueError, match="iterations 0; expected"):
         spectral_normalize(params, spectral_vectors(jax.random.key(0), params), iterations=0)

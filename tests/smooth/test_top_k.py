@@ -172,10 +172,10 @@ def test_half_precision(f):
 @pytest.mark.parametrize("f", [smooth.sigmoid_top_k, smooth.laplace_top_k])
 @pytest.mark.parametrize("k", [0, 6, -1, 2.0, True])
 def test_bad_k(f, k):
-    with pytest.raises(ValueError, match=f"top_k: k {k}; expected a Python integer >= 1 and <= 5"):
+    with pytest.raises(ValueError, match=rf"^k {k}; expected a Python integer >= 1 and <= 5"):
         f(jnp.zeros(5), k)
 
 
 def test_a_traced_k():
-    with pytest.raises(ValueError, match=r"top_k: k .*; expected a Python integer"):
+    with pytest.raises(ValueError, match=r"^k .*; expected a Python integer"):
         jax.jit(lambda k: smooth.sigmoid_top_k(jnp.zeros(5), k))(2)
