@@ -5,9 +5,11 @@ any other process may use them at any time, also while the run goes on.
 """
 
 import contextlib
+import errno
 import functools
 import gc
 import json
+import logging
 import os
 import pathlib
 import shutil
@@ -68,6 +70,7 @@ class Checkpoints:
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder.absolute()
+        _say_failures_once()
         self._policy = _LastAndKept()
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self._policy, cleanup_tmp_directories=True
@@ -95,11 +98,9 @@ class Checkpoints:
         arguments = ocp.args.Composite(
             state=ocp.args.StandardSave(leaves), proof=ocp.args.JsonSave(proof)
         )
-        self.wait()
-        try:
+        with _written(self.folder):
+            self._manager.wait_until_finished()
             self._manager.save(step, args=arguments, force=True)
-        except OSError as error:
-            raise UserError(f"{self.folder / str(step)}: cannot be written ({error})") from None
 
     def wait(self) -> None:
         """Returns when everything is on disk.
@@ -107,10 +108,8 @@ class Checkpoints:
         Raises:
           UserError: it could not be written.
         """
-        try:
+        with _written(self.folder):
             self._manager.wait_until_finished()
-        except (OSError, ValueError) as error:  # tensorstore reports a full disk as ValueError
-            raise UserError(f"{self.folder}: cannot be written ({_short(error)})") from None
 
     def latest(self) -> int | None:
         """Steps done in the newest checkpoint, or None."""
@@ -140,8 +139,13 @@ class Checkpoints:
         self._policy.kept = step
 
     def close(self) -> None:
-        """Waits for what is being written, and ends the threads."""
-        self._manager.close()
+        """Waits for what is being written, and ends the threads.
+
+        Raises:
+          UserError: it could not be written.
+        """
+        with _written(self.folder):
+            self._manager.close()
 
     def _set_aside(self, damaged: dict[int, str], used: int) -> None:
         if not damaged:
@@ -272,9 +276,20 @@ def _fingerprint(x):
 
 
 @contextlib.contextmanager
+def _written(folder: pathlib.Path):
+    """Tells a failure of orbax to write in one line."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # tensorstore reports a full disk as ValueError
+        full = "RESOURCE_EXHAUSTED" in str(error) or getattr(error, "errno", 0) == errno.ENOSPC
+        reason = "no space left on the disk" if full else _short(error)
+        raise UserError(f"{folder}: cannot be written ({reason})") from None
+
+
+@contextlib.contextmanager
 def _without_echo():
     """Silences what Python would print of the other reads that orbax abandons when one fails."""
-    _ignore_late_reads()
+    _say_failures_once()
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         yield
@@ -284,16 +299,24 @@ def _without_echo():
 
 
 @functools.cache  # installed once
-def _ignore_late_reads() -> None:
-    """An abandoned read may end at any later time, and find its event loop closed."""
+def _say_failures_once() -> None:
+    """Silences the tracebacks that orbax prints of a failure which it also raises.
+
+    It logs them from each of its threads; and a read or write that it abandoned because another
+    failed may end at any later time, and find its event loop closed.
+    """
     hook = sys.unraisablehook
 
-    def without_late_reads(unraisable):
-        late = isinstance(unraisable.exc_value, RuntimeError) and unraisable.object is None
-        if not (late and "Event loop is closed" in str(unraisable.exc_value)):
+    def without_abandoned(unraisable):
+        closed = "Event loop is closed" in str(unraisable.exc_value)
+        if not (closed and unraisable.object is None):
             hook(unraisable)
 
-    sys.unraisablehook = without_late_reads
+    def is_foreign(record: logging.LogRecord) -> bool:
+        return record.levelno < logging.ERROR or f"{os.sep}orbax{os.sep}" not in record.pathname
+
+    sys.unraisablehook = without_abandoned
+    logging.getLogger("absl").addFilter(is_foreign)
 
 
 def _short(error: Exception) -> str:

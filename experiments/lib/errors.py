@@ -1,15 +1,15 @@
-"""The faults that are shown to a user as one line, without a traceback."""
+"""The errors that `launch` prints as one line, without a traceback."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A fault the user can fix: a flag, a file, a folder. Exit code 2."""
+    """An error that the user can fix: of a flag, a file or a folder. Exit code 2."""
 
 
 class DivergedError(UserError):
-    """The training left the finite numbers; the last good checkpoint is kept. Exit code 2."""
+    """A metric or the state is NaN or infinite; the last good checkpoint stays. Exit code 2."""
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

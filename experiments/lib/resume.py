@@ -55,8 +55,8 @@ def begin(
     before = workdir.read_json(folder / "config.json") or {}  # all read it before it is written
     restored = checkpoints.restore(programs.state)
     if restored:
-        notes = _notes(before, config, restored[0])
         notice(f"continuing after step {restored[0]}")
+        notes = _notes(before, config, restored[0])
     elif config.init_from:
         try:
             step, state, _ = read(pathlib.Path(config.init_from) / "checkpoints", programs.state)
@@ -80,11 +80,8 @@ def _notes(before: dict, config: RunConfig, step: int) -> dict:
     notes = {name: before[name] for name in ("from", "changes") if name in before}
     changes = workdir.changes(before, config, step)
     for change in changes:
-        notice(
-            f"from step {step} on, {change['flag']} is {change['now']}, no more {change['before']}"
-        )
-        if change["flag"] == "--steps":
-            notice("a schedule over all steps is stretched or shortened from here on")
+        effect = ": a schedule over all steps is stretched" if change["flag"] == "--steps" else ""
+        notice(f"from here on {change['flag']} {change['now']}, not {change['before']}{effect}")
     if changes:
         notes["changes"] = [*notes.get("changes", []), *changes]
     return notes

@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import fcntl
 import json
+import math
 import os
 import pathlib
 import socket
@@ -18,10 +19,17 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # a file system that
 
 
 def write_atomic(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file so that a reader finds the old content or the new, never a part."""
+    """Writes a file so that a reader finds the old content or the new, never a part.
+
+    Raises:
+      UserError: it cannot be written.
+    """
     part = path.with_name(f".{path.name}.tmp")
-    part.write_bytes(content)
-    os.replace(part, path)
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def write_json(path: pathlib.Path, content: dict) -> None:
@@ -96,13 +104,11 @@ def read_tests(folder: pathlib.Path) -> dict[int, dict[str, float]]:
             continue
         try:
             content = json.loads(line)
-            tests[int(content["step"])] = {
-                name.removeprefix("test/"): float("nan") if value is None else float(value)
-                for name, value in content.items()
-                if name != "step"
-            }
-        except (ValueError, KeyError, TypeError):  # a kill may have cut the last line
-            continue
+            step = int(content.pop("step"))
+            numbers = {name: math.nan if x is None else float(x) for name, x in content.items()}
+            tests[step] = {name.removeprefix("test/"): x for name, x in numbers.items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue  # a kill may have cut the line
     return tests
 
 
@@ -228,7 +234,7 @@ def _check_same_run(folder: pathlib.Path, name: str, config: RunConfig) -> None:
     old = (answer or before)["config"]
     allowed = set() if answer else overridden(config)
     differing = [
-        f"{flag(knob)} {there} there and {here} here"
+        f"{flag(knob)} {_shown(there)} there and {_shown(here)} here"
         for knob, there, here in _differing(old, config)
         if knob not in allowed
     ]
@@ -261,3 +267,7 @@ def _differing(old: dict, config: RunConfig, but=frozenset()) -> list[tuple]:
         for knob in {**old, **new}
         if knob not in free and (knob not in old or knob not in new or old[knob] != new[knob])
     ]
+
+
+def _shown(value) -> str:
+    return '""' if value == "" else str(value)

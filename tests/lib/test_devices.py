@@ -1,6 +1,7 @@
 """One process or many: the same global batch, the same numbers, one common stop."""
 
 import json
+import os
 import platform
 import signal
 import socket
@@ -12,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.lib import devices
+from experiments.lib import devices, workdir
 from experiments.lib.errors import UserError
 
 _FOUR = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
@@ -20,7 +21,7 @@ _FOUR = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
 
 _TOUCH_FREED_MEMORY = """
 import ctypes, resource, threading
-from experiments.lib import devices
+from experiments.lib import devices, workdir
 devices.keep_memory()
 libc, size = ctypes.CDLL(None), 1 << 26
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
@@ -131,6 +132,19 @@ def test_two_processes_compute_what_one_does(whole, start, outcome, tmp_path, cl
     assert [line.keys() for line in lines] == [line.keys() for line in others]
     for line, other in zip(lines, others, strict=True):
         np.testing.assert_allclose(list(line.values()), list(other.values()), rtol=1e-5)
+
+
+def test_two_processes_are_refused_together(start, tmp_path):
+    """Only one of them has tried the lock, and none waits for the other."""
+    with workdir.locked(tmp_path):
+        programs = _start_two(start, _by_hand, "--workdir", tmp_path)
+        said = [program.communicate()[1] for program in programs]
+    assert [program.returncode for program in programs] == [2, 2], said
+    line = f"error: --workdir {tmp_path}: process {os.getpid()} on {socket.gethostname()} is tr"
+    assert said[0] == said[1]
+    assert said[0].startswith(line)
+    assert said[0].count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
