@@ -15,7 +15,17 @@ from experiments.lib.errors import UserError
 
 _LARGE = 2**14  # numbers in an array that is worth splitting
 _CLUSTER = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-_LAUNCHERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")  # processes started by srun, mpirun
+# The number of processes that srun or mpirun started, and what else it tells each of them.
+_LAUNCHERS = {
+    "SLURM_STEP_NUM_TASKS": (
+        "SLURM_JOB_ID",
+        "SLURM_STEP_NODELIST",
+        "SLURM_NTASKS",
+        "SLURM_PROCID",
+        "SLURM_LOCALID",
+    ),
+    "OMPI_COMM_WORLD_SIZE": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),
+}
 
 
 def start() -> None:
@@ -25,21 +35,54 @@ def start() -> None:
     process JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES, JAX_PROCESS_ID.
 
     Raises:
-      UserError: some of the three variables are set and others not, or have no sense.
+      UserError: the variables of a cluster are not complete or contradict each other, or the
+        other processes do not answer.
     """
     if jax.distributed.is_initialized():
         return
     given = {name: os.environ[name] for name in _CLUSTER if os.environ.get(name)}
+    counts = {name: _count(name, "1") for name in _LAUNCHERS}
     if given:
-        address, count, index = _by_hand(given)
-        jax.distributed.initialize(address, count, index)
-    elif any(int(os.environ.get(name, "1")) > 1 for name in _LAUNCHERS):
-        jax.distributed.initialize()
+        _join(*_by_hand(given))
+    elif max(counts.values()) > 1:
+        _check_launched(max(counts, key=lambda name: counts[name]))
+        _join()
     elif importlib.util.find_spec("libtpu"):
         try:
             jax.distributed.initialize()
         except ValueError:  # libtpu is installed, but this is no TPU machine
             return
+
+
+def _join(*arguments) -> None:
+    try:
+        jax.distributed.initialize(*arguments)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"the processes of this run could not be joined: {reason}") from None
+
+
+def _count(name: str, default: str) -> int:
+    value = os.environ.get(name, default)
+    if not value.isdecimal():
+        raise UserError(f"{name}={value}: expected a number of processes")
+    return int(value)
+
+
+def _check_launched(name: str) -> None:
+    """Makes sure that srun or mpirun started this process, and that the numbers agree."""
+    count, alone = _count(name, "1"), f"unset {name} to run one process alone"
+    missing = [other for other in _LAUNCHERS[name] if other not in os.environ]
+    if missing:
+        raise UserError(
+            f"{name}={count} without {', '.join(missing)}: expected a process that srun or mpirun"
+            f" started; {alone}"
+        )
+    if name == "SLURM_STEP_NUM_TASKS" and _count("SLURM_NTASKS", "1") != count:
+        raise UserError(
+            f"{name}={count}, SLURM_NTASKS={os.environ['SLURM_NTASKS']}: expected equal numbers,"
+            f" as srun sets them; {alone}"
+        )
 
 
 def _by_hand(given: dict[str, str]) -> tuple[str, int, int]:

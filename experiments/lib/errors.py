@@ -13,6 +13,6 @@ class DivergedError(UserError):
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """ "; did you mean NEAREST?" for a message, or nothing where no name is near."""
+    """The end of a message: the nearest of the names, or nothing where none is near."""
     close = difflib.get_close_matches(name, list(names), n=1)
     return f"; did you mean {close[0]}?" if close else ""

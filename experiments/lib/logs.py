@@ -98,8 +98,9 @@ class Logs:
         finite = {name: value if math.isfinite(value) else None for name, value in line.items()}
         self._file.write(json.dumps({"step": step, **finite}) + "\n")
         self._file.flush()
-        if group == "train" and self._rate():  # not in metrics.jsonl: no two runs agree in it
-            line["speed/steps_per_second"] = self._rate()
+        seconds = self.step_seconds()
+        if group == "train" and seconds:  # not in metrics.jsonl, where equal runs are equal
+            line["speed/steps_per_second"] = 1 / seconds
         self._board.write(step, [{"tag": n, "simple_value": v} for n, v in line.items()])
         self._show(group, step, metrics)
 
@@ -112,17 +113,14 @@ class Logs:
             image = {"width": width, "height": height, "encoded_image_string": content}
             self._board.write(step, [{"tag": f"pictures/{name}", "image": image}])
 
-    def _rate(self) -> float:
-        """Steps per second since this program's first step, tests included; 0: not known yet."""
-        seconds = self._times[-1] - self._began if self._times else 0.0
-        return (self._advanced - 1) / seconds if seconds else 0.0
-
     def _pace(self, step: int) -> str:
-        rate = self._rate()
-        if not rate:
+        """Steps per second, and the time left if tests take their share as before."""
+        seconds = self.step_seconds()
+        if not seconds:
             return ""
-        left = tqdm.tqdm.format_interval((self._steps - step) / rate)
-        return f"  ({rate:.3g} steps/s, {left} left)"
+        mean = (self._times[-1] - self._began) / (self._advanced - 1)
+        left = tqdm.tqdm.format_interval((self._steps - step) * mean)
+        return f"  ({1 / seconds:.3g} steps/s, {left} left)"
 
     def _show(self, group: str, step: int, metrics: dict[str, float]) -> None:
         numbers = "  ".join(f"{name} {value:.5g}" for name, value in metrics.items())
