@@ -12,7 +12,6 @@ class DivergedError(UserError):
     """The training left the finite numbers; the last good checkpoint is kept. Exit code 2."""
 
 
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """The end of a message: the nearest of the names, or nothing where none is near."""
-    close = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The name that a user probably meant, for a message, or None."""
+    return next(iter(difflib.get_close_matches(name, list(names), n=1)), None)

@@ -10,22 +10,22 @@ from typing import Any
 import tyro
 
 from experiments.lib.config import flag
-from experiments.lib.errors import UserError, did_you_mean
+from experiments.lib.errors import UserError, nearest
 
 # What other programs call these flags.
 _ELSEWHERE = {
-    "--batch": "--batch-size",
-    "--bs": "--batch-size",
-    "--dataset": "--data",
-    "--epochs": "--steps",
-    "--iterations": "--steps",
-    "--lr": "--learning-rate",
-    "--num-steps": "--steps",
-    "--out": "--workdir",
-    "--output": "--workdir",
-    "--output-dir": "--workdir",
-    "--save-every": "--checkpoint-every",
-    "--wd": "--weight-decay",
+    "batch": "batch-size",
+    "bs": "batch-size",
+    "dataset": "data",
+    "epochs": "steps",
+    "iterations": "steps",
+    "lr": "learning-rate",
+    "num-steps": "steps",
+    "out": "workdir",
+    "output": "workdir",
+    "output-dir": "workdir",
+    "save-every": "checkpoint-every",
+    "wd": "weight-decay",
 }
 
 
@@ -58,12 +58,14 @@ def parse(config_type: type, program: str | None, text: str | None) -> Any:
 def _check_names(config_type: type, arguments: list[str]) -> None:
     fields = {flag(field.name): field.default for field in dataclasses.fields(config_type)}
     switches = {f"--no-{name[2:]}" for name, default in fields.items() if isinstance(default, bool)}
-    known = {"--help", *fields, *switches}
+    known, plain = {"--help", *fields, *switches}, [name[2:] for name in fields]
     for argument in arguments:
         name = argument.partition("=")[0].replace("_", "-")
         if len(name) > 2 and name.startswith("--") and name not in known:
-            usual = _ELSEWHERE.get(name, name)
-            hint = did_you_mean(usual if usual in fields else name, fields)
+            usual = _ELSEWHERE.get(name[2:])
+            # Without the dashes, which all names share.
+            meant = usual if usual in plain else nearest(name[2:], plain)
+            hint = f"; did you mean --{meant}?" if meant else ""
             raise UserError(f"{name}: no such flag{hint} (--help lists the flags)")
 
 

@@ -129,3 +129,31 @@ def test_in_a_session_the_second_control_c_is_an_exception():
         timeout=60,
     )
     assert done.stdout == "raised\n"
+
+
+def test_a_run_whose_output_nobody_reads_ends_quietly(toy, tmp_path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, toy.__file__, "--workdir", str(tmp_path / "run")]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=writing, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stdout) == (141, b"")
+    assert (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+OTHER_PIPE = """
+import os
+from experiments.lib import interrupts
+reading, writing = os.pipe()
+os.close(reading)
+with interrupts.without_reader():
+    os.write(writing, b"x")
+"""
+
+
+def test_another_pipe_that_breaks_is_a_fault():
+    done = subprocess.run(
+        [sys.executable, "-c", OTHER_PIPE], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "BrokenPipeError" in done.stderr
