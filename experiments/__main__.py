@@ -6,7 +6,7 @@ import runpy
 import sys
 
 from experiments.lib import interrupts
-from experiments.lib.errors import nearest
+from experiments.lib.errors import did_you_mean
 
 _FOLDER = pathlib.Path(__file__).parent
 
@@ -21,8 +21,7 @@ def main() -> None:
         sys.argv[:2] = [str(programs[name])]
         runpy.run_module(f"experiments.{name}", run_name="__main__", alter_sys=True)
     else:
-        meant = nearest(name, programs)
-        hint = f"; did you mean {meant}?" if meant else ""
+        hint = did_you_mean(name, programs)
         text = f"error: {name}: no such experiment{hint} (python -m experiments lists them)"
         print(text, file=sys.stderr)
         sys.exit(2)

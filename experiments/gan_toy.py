@@ -202,8 +202,11 @@ def pictures(law: Mixture, rules: dict[str, Game]):
             ):
                 _draw(axis, law, rules[name], players, key)
                 axis.set_title(name)
+            sheet.suptitle("Samples on the critic's scores, from dark (fake) to bright (real)")
+            handles, labels = sheet.axes[0].get_legend_handles_labels()
+            sheet.legend(handles, labels, loc="outside lower center", ncols=2, markerscale=5)
 
-        return {"samples": figure(panels, width=5 * len(state), height=5)}
+        return {"samples": figure(panels, width=5 * len(state), height=5.8)}
 
     return draw
 
@@ -214,12 +217,13 @@ def _draw(axis, law: Mixture, game: Game, players: Players, key) -> None:
     points = np.stack([x.ravel(), y.ravel()], axis=-1)
     height = np.asarray(scores(game, players, points)).reshape(x.shape)
     axis.contourf(x, y, height, 30, cmap="Greys_r")
-    for center in law.centers:
+    for i, center in enumerate(law.centers):
         angles = np.linspace(0, 2 * np.pi, 40)
         circle = np.stack([np.cos(angles), np.sin(angles)])
-        axis.plot(*(center[:, None] + 3 * law.deviation * circle), "C0", linewidth=0.6)
+        label = "three deviations around a mode" if i == 0 else None
+        axis.plot(*(center[:, None] + 3 * law.deviation * circle), "C0", linewidth=0.6, label=label)
     samples = np.asarray(generate(game, players.ema, game.noise(key, 1000)))
-    axis.plot(*samples.T, "C1.", markersize=1.5)
+    axis.plot(*samples.T, "C1.", markersize=1.5, label="1,000 samples of the running average")
     axis.set(xlim=(-2, 2), ylim=(-2, 2), aspect="equal", xticks=[], yticks=[])
 
 

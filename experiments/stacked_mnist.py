@@ -22,7 +22,7 @@ import numpy as np
 from experiments.lib.config import AtLeast
 from experiments.lib.errors import UserError
 from experiments.lib.launch import launch
-from experiments.lib.pictures import grid
+from experiments.lib.pictures import beside, sheet
 from experiments.lib.sources.image_set import Images
 from experiments.methods import features
 from experiments.methods.adversarial import Game, Turn, adversarial, generate, sampler
@@ -47,8 +47,11 @@ CHANNELS, CLASSES = 3, 10
 def build(config: Config):
     """Grey images of ten classes, and the game that generates stacks of three."""
     data = config.images()
-    if data.shape[2] != 1 or not data.labelled:
-        raise UserError(f"--data {data.name}: expected grey images with labels, such as mnist")
+    if data.shape[2] != 1 or data.classes != CLASSES:
+        raise UserError(
+            f"--data {data.name}: has {data.shape[2]} channels and {data.classes or 'no'} classes;"
+            f" expected grey images of {CLASSES} classes, such as mnist"
+        )
     game = config.game((*data.shape[:2], CHANNELS))
     updates = config.critic_updates + 1
 
@@ -67,7 +70,7 @@ def build(config: Config):
         game,
         turn,
         judge=judgement(config, data, fakes),
-        pictures=pictures(game),
+        pictures=pictures(game, data),
         sample=sample,
         batches_per_step=CHANNELS * updates,
     )
@@ -101,22 +104,30 @@ def judgement(config: Config, data: Images, fakes: Callable):
             "kl": found[1],
             "modes_of_real": real[0],
             "kl_of_real": real[1],
-            "classifier_accuracy": classifier().accuracy,
+            "samples": float(config.samples),
+            **classifier().facts,
         }
 
     return judge
 
 
-def pictures(game: Game):
-    """A sheet of samples."""
+def pictures(game: Game, data: Images):
+    """Samples beside stacks of three test images."""
 
     @jax.jit
     def draws(players, z):
         return generate(game, players.ema, z)
 
     def draw(players, batch, key):
-        images = draws(players, game.noise(key, 100))
-        return {"samples": grid((jax.device_get(images) + 1) / 2, columns=10)}
+        images = (jax.device_get(draws(players, game.noise(key, 100))) + 1) / 2
+        grey = np.asarray(batch["image"][:60]) / np.float32(data.levels - 1)
+        stacks = np.concatenate([np.roll(grey, 7 * i, axis=0) for i in range(CHANNELS)], axis=-1)
+        return {
+            "samples": beside(
+                sheet(images, 10, "samples of the running average; a digit in each colour"),
+                sheet(stacks, 10, "stacks of three test images"),
+            )
+        }
 
     return draw
 

@@ -1,4 +1,4 @@
-"""Batches that are a function of (seed, step) alone, read ahead by a few threads."""
+"""Batches that depend on (seed, step) alone, read ahead by a few threads."""
 
 import functools
 import math

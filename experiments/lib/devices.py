@@ -5,13 +5,18 @@ import importlib.util
 import math
 import os
 import sys
+from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from experiments.lib.errors import UserError
+
+T = TypeVar("T")
 
 _LARGE = 2**14  # numbers in an array that is worth splitting
 _CLUSTER = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -52,6 +57,9 @@ def start() -> None:
             jax.distributed.initialize()
         except ValueError:  # libtpu is installed, but this is no TPU machine
             return
+        except RuntimeError:  # something of JAX ran before, which matters on a TPU alone
+            if jax.default_backend() == "tpu":
+                raise
 
 
 def _join(*arguments) -> None:
@@ -97,6 +105,31 @@ def _by_hand(given: dict[str, str]) -> tuple[str, int, int]:
     if not address.rpartition(":")[2].isdecimal():
         raise UserError(f"JAX_COORDINATOR_ADDRESS={address}: expected host:port of process 0")
     return address, int(count), int(index)
+
+
+def together(action: Callable[[], T]) -> T:
+    """Runs an action in all processes; if it fails in one, it fails in all, and none waits for it.
+
+    Raises:
+      UserError: that of the first process in which the action raised one.
+    """
+    if jax.process_count() == 1:
+        return action()
+    result, fault = None, ""
+    try:
+        result = action()
+    except UserError as error:
+        fault = str(error)
+    text = np.frombuffer(fault.encode()[:1000].ljust(1000, b"\0"), np.uint8)
+    for told in multihost_utils.process_allgather(text):
+        if told.any():
+            raise UserError(told.tobytes().rstrip(b"\0").decode(errors="replace"))
+    return result  # type: ignore[return-value]
+
+
+def of_first(number: int) -> int:
+    """The number that process 0 has; all processes call this."""
+    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
 
 
 def keep_memory() -> None:

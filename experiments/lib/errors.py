@@ -15,3 +15,9 @@ class DivergedError(UserError):
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """The name that a user probably meant, for a message, or None."""
     return next(iter(difflib.get_close_matches(name, list(names), n=1)), None)
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Ends a message with "; did you mean NEAREST?", or with nothing if no name is near."""
+    meant = nearest(name, names)
+    return f"; did you mean {meant}?" if meant else ""

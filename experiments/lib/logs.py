@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import jax
 import tqdm
 
-from experiments.lib.workdir import write_atomic
+from experiments.lib.workdir import read_text, write_atomic
 
 _QUIET_SECONDS = 10  # between two lines where the output is no terminal
 _PATIENCE = 2  # seconds after which a user wants to know what takes so long
@@ -179,10 +179,11 @@ class _Board:
 
 def _keep_until(path: pathlib.Path, step: int) -> None:
     """Drops the lines after a step; a kill may have left the last line half written."""
-    if not path.exists():
+    text = read_text(path)
+    if text is None:
         return
     kept = []
-    for line in path.read_text().splitlines(keepends=True):
+    for line in text.splitlines(keepends=True):
         try:
             if line.endswith("\n") and json.loads(line)["step"] <= step:
                 kept.append(line)

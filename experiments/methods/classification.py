@@ -17,8 +17,6 @@ from experiments.lib.sources.image_set import Images
 from experiments.lib.sources.images import ImageConfig
 from jaxgen.models import MLP
 
-CLASSES = 10  # of every embedded or prepared set
-
 
 @dataclass(frozen=True)
 class ClassifierConfig(ImageConfig):
@@ -48,9 +46,9 @@ class State(NamedTuple):
     opt_state: Any
 
 
-def mlp(width: int, layers: int, activation: Callable = nn.relu) -> nn.Module:
-    """Images [B, H, W, C] -> logits [B, 10], by a multilayer perceptron; no layers: linear."""
-    network = MLP(CLASSES, hidden=(width,) * layers, activation=activation)
+def mlp(classes: int, width: int, layers: int, activation: Callable = nn.relu) -> nn.Module:
+    """Images [B, H, W, C] -> logits [B, classes]: a multilayer perceptron; no layers: linear."""
+    network = MLP(classes, hidden=(width,) * layers, activation=activation)
     return nn.Sequential([lambda x: x.reshape(len(x), -1), network])
 
 

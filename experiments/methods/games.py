@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.lib.config import CHANGEABLE, AtLeast, Below
+from experiments.lib.config import CHANGEABLE, FOLDER, AtLeast, Below
 from experiments.lib.errors import UserError
 from experiments.lib.sources.images import ImageConfig
 from experiments.methods.adversarial import Game, Loss
 from jaxgen import divergences, losses, models, regularizers
+from jaxgen.models.resampling import doublings
 
 
 def _independent(critic_loss: Callable, generator_loss: Callable) -> Loss:
@@ -187,7 +188,7 @@ class GanConfig(ImageConfig):
     """Steps between two judgements, with pictures; 0: only at the end."""
     checkpoint_every: int = 1000
     """Steps between two checkpoints; 0: only at the end."""
-    extractor_dir: Annotated[str, CHANGEABLE] = ""
+    extractor_dir: Annotated[str, CHANGEABLE, FOLDER] = ""
     """Folder of the classifier by which samples are judged; empty: extractors/ beside the run."""
 
     def __post_init__(self):
@@ -206,7 +207,12 @@ class GanConfig(ImageConfig):
             )
 
     def game(self, shape: tuple[int, int, int]) -> Game:
-        """The game for images of this shape."""
+        """The game for images of this shape.
+
+        Raises:
+          UserError: the network cannot make them.
+        """
+        _check_sides(self.network, shape)
         generators = {"dcgan": models.DCGANGenerator, "residual": models.ResidualGenerator}
         critics = {"dcgan": models.DCGANCritic, "residual": models.ResidualCritic}
         norm = NORMS[self.generator_norm]
@@ -231,4 +237,19 @@ class GanConfig(ImageConfig):
             spectral=self.spectral_norm,
             clip=self.clip,
             pack=self.pack,
+        )
+
+
+def _check_sides(network: str, shape: tuple[int, int, int]) -> None:
+    """Networks double the sides; the critic of the DCGAN needs to halve them at least once."""
+    try:
+        possible = doublings(shape) > 0 or network == "residual"
+    except ValueError:
+        possible = False
+    if not possible:
+        height, width, _ = shape
+        raise UserError(
+            f"--network {network}: the images have {width}x{height} pixels; expected sides that"
+            " can be halved until both are 7 or less, such as 28, 32, 48 or 64; --size 32 crops and"
+            " resizes to 32x32"
         )

@@ -8,12 +8,13 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from experiments.lib.config import Above, AtLeast, Below
 from experiments.lib.errors import UserError
 from experiments.lib.method import Method
-from experiments.lib.pictures import grid
+from experiments.lib.pictures import beside, sheet
 from experiments.lib.sources.image_set import Images
 from experiments.lib.sources.images import ImageConfig
 from experiments.methods.samples import in_blocks
@@ -54,7 +55,7 @@ class ImageFlowConfig(FlowConfig):
         if any(side % 2**self.levels for side in data.shape[:2]):
             raise UserError(
                 f"--levels {self.levels}: {data.name} has images {data.shape}; expected sides"
-                f" divisible by {2**self.levels}"
+                f" divisible by {2**self.levels}; --size N crops and resizes to N x N"
             )
         return data
 
@@ -160,7 +161,7 @@ def maximum_likelihood(
         return flows.quantize(y, data.levels).astype(jnp.uint8)
 
     def sample(state, key, count):
-        return in_blocks(functools.partial(block, state.ema), key, count)
+        return in_blocks(lambda key, numbers: block(state.ema, key, len(numbers)), key, count)
 
     @jax.jit
     def log_prob(state, x, key):
@@ -179,8 +180,8 @@ def maximum_likelihood(
 
 
 def _pictures(flow: flows.Bijector, data: Images):
-    """Samples, one noise at rising temperatures, ways between real images, reconstructions."""
-    # Every sheet is 64 images, 8 a row, so that each direction is compiled once.
+    """Samples, one noise at rising temperatures, ways between test images, reconstructions."""
+    # The flow sees 64 images for every sheet, so that each direction is compiled once.
     forward, inverse = jax.jit(flow.forward), jax.jit(lambda params, z: flow.inverse(params, z)[0])
     rising = jnp.linspace(0, 1, 8)
     slow, fast = jnp.repeat(rising, 8), jnp.tile(rising, 8)  # by row, by column
@@ -197,16 +198,48 @@ def _pictures(flow: flows.Bijector, data: Images):
         z, _ = forward(state.ema, real)
         noise = optax.tree.random_like(key, z)
         start, end = (take(z, jnp.repeat(pair, 8)) for pair in jnp.arange(16).reshape(2, 8))
-        sheets = {
+        latents = {
             "samples": noise,
             "samples_cooler": times(noise, jnp.full(64, 0.7)),
             "temperatures": times(take(noise, jnp.tile(jnp.arange(8), 8)), slow),
             "interpolation": jax.tree.map(jnp.add, times(start, 1 - fast), times(end, fast)),
             "reconstruction": z,
         }
-        images = {name: inverse(state.ema, latents) for name, latents in sheets.items()}
-        again = images["reconstruction"]
-        images["reconstruction"] = jnp.concatenate([real[:8], again[:8], jnp.abs(again - real)[:8]])
-        return {name: grid(jax.device_get(sheet), columns=8) for name, sheet in images.items()}
+        images = jax.device_get({name: inverse(state.ema, z) for name, z in latents.items()})
+        real = np.asarray(real)
+
+        def titled(name, title, rows=()):
+            return sheet(images[name], 8, title, rows)
+
+        test = sheet(real, 8, "test images")
+        return {
+            "samples": beside(titled("samples", "samples, temperature 1"), test),
+            "samples_cooler": beside(
+                titled("samples_cooler", "the same noise at temperature 0.7"), test
+            ),
+            "temperatures": titled(
+                "temperatures",
+                "one noise in each column, times the temperature of the row",
+                [f"{temperature:.2f}" for temperature in rising],
+            ),
+            "interpolation": titled(
+                "interpolation",
+                "each row: straight line between the latents of two test images",
+            ),
+            "reconstruction": _reconstruction(real[:8], images["reconstruction"][:8]),
+        }
 
     return pictures
+
+
+def _reconstruction(real: np.ndarray, again: np.ndarray) -> np.ndarray:
+    """Rounding errors are invisible: the label names the factor by which they are enlarged."""
+    error = np.abs(again - real).astype(np.float64)
+    largest = np.max(error, where=np.isfinite(error), initial=0.0)
+    factor = f"{1 / largest:.0e}" if largest > 0 else "1"
+    return sheet(
+        np.concatenate([real, again, error * float(factor)]),
+        8,
+        "test images through the flow and back",
+        ["test image", "inverse(forward)", f"|error| x {factor}"],
+    )

@@ -113,6 +113,13 @@ def test_what_jax_refuses_is_one_line(monkeypatch):
         devices.start()
 
 
+def test_libtpu_on_a_machine_without_a_tpu_is_no_cluster(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "libtpu")
+    assert jax.devices()  # as in a session that has computed before, where JAX refuses to join
+    devices.start()
+    assert not jax.distributed.is_initialized()
+
+
 def _by_hand(port, index):
     return {
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
@@ -170,7 +177,7 @@ def test_two_processes_stop_after_the_same_step(start, outcome, tmp_path, number
     assert 0 < int(checkpoint.name) < 1500
     short = ("--steps", int(checkpoint.name) + 30)
     said = _finish(_start_two(start, _by_hand, *flags, *short))
-    assert f"continuing after step {checkpoint.name}" in said[0][0]
+    assert f"continuing after step {checkpoint.name}" in said[0][1]
     steps = [line["step"] for line in outcome(folder)[0] if "train/loss" in line]
     assert steps == list(range(1, int(checkpoint.name) + 31))
     assert json.loads((folder / "summary.json").read_text())["device"] == "8 x cpu"

@@ -30,7 +30,7 @@ def test_default_folder(monkeypatch, tmp_path):
 
 def test_the_same_run_may_go_on(run):
     free = ImageConfig(
-        workdir=str(run), steps=7, log_every=3, eval_every=4, checkpoint_every=5, data_dir="moved"
+        workdir=str(run), steps=17, log_every=3, eval_every=4, checkpoint_every=5, data_dir="moved"
     )
     assert workdir.claim("nice", free) == run
 

@@ -168,7 +168,7 @@ def test_a_critics_batch_statistics_are_those_of_the_reals_and_then_of_the_fakes
 
 
 def test_the_average_forgets_the_start_and_then_slows_down():
-    rules = game(average_decay=0.5, generator_optimizer=optax.sgd(0.0))
+    rules = game(ema_decay=0.5, generator_optimizer=optax.sgd(0.0))
     players = begin(rules, jax.random.key(0), reals().real[0])
     generator = jax.tree.map(lambda x: x + 1, players.generator)
     players = players._replace(generator=generator, g_steps=jnp.int32(100))
@@ -294,12 +294,25 @@ def test_samples_come_in_blocks():
     assert len(np.unique(made[:, 0, 0])) == 25
 
 
+def test_sample_i_has_context_i_across_blocks():
+    class Told(nn.Module):
+        @nn.compact
+        def __call__(self, z, context=None):
+            return context
+
+    classes = np.arange(40) % 10
+    draw = sampler(game(sampler=Told()), lambda numbers: jnp.eye(10)[numbers % 10])
+    for block in (7, 25, 1000):
+        made = draw({}, jax.random.key(0), 25, block=block)
+        np.testing.assert_array_equal(made.argmax(axis=1), classes[:25])
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         ({"loss": "magic"}, "--loss magic: expected one of non_saturating, "),
-        ({"penalty_weight": -1.0}, "--penalty-weight -1.0: expected a number >= 0"),
-        ({"penalty_weight": float("nan")}, "--penalty-weight nan: expected a number >= 0"),
+        ({"penalty_weight": -1.0}, "--penalty-weight -1.0: expected a number of at least 0"),
+        ({"penalty_weight": float("nan")}, "--penalty-weight nan: expected a number of at least 0"),
         ({"beta1": 1.0}, "--beta1 1.0: expected a number below 1"),
         ({"pack": 3}, "--batch-size 64: expected a multiple of --pack 3"),
         (

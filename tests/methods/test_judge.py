@@ -9,14 +9,17 @@ import pytest
 
 from experiments.lib.dataset import Arrays
 from experiments.lib.sources.image_set import Images
+from experiments.methods import judge as module
 from experiments.methods.judge import (
     Reference,
     _fit,
     _halvings,
     floor,
+    floor_of_pixels,
     judge,
     judge_pixels,
     reference,
+    spaced_pixels,
 )
 
 KEY = jax.random.key(0)
@@ -40,6 +43,8 @@ def test_equal_sets():
     # Besides the balls around its neighbours every point is in its own.
     assert numbers["density"] == pytest.approx(6 / 5)
     assert all(type(value) is float for value in numbers.values())
+    fewer = judge(_held(x), _law(70), KEY)
+    assert (fewer["samples"], fewer["reals"]) == (70, 400)
 
 
 def test_equal_laws():
@@ -141,11 +146,43 @@ def test_the_floor_is_that_of_real_images_and_kept(tmp_path):
     first, again = (floor(data, real, extractor, tmp_path) for _ in range(2))
     assert first == again
     assert extractor.calls == [400, 400]
-    assert first["examples"] == 400
+    assert (first["samples"], first["reals"]) == (400, 400)
     assert abs(first["kid"]) < 4 * first["kid_standard_error"]  # two samples of one law
     fewer = floor(data, real, extractor, tmp_path, 100)
-    assert fewer["examples"] == 100
+    assert (fewer["samples"], fewer["reals"]) == (100, 400)
     assert fewer["cfid"] > first["cfid"]  # the bias falls with N
+
+
+def test_floors_of_another_form_are_not_found(tmp_path, monkeypatch):
+    data, extractor = _images(100, 90), _Projection(calls=[])
+    real = reference(data.test, 256, extractor, tmp_path)
+    for form in (1, 2):
+        monkeypatch.setattr(module, "_FORM", form)
+        floor(data, real, extractor, tmp_path)
+        floor_of_pixels(data, tmp_path)
+    assert extractor.calls == [90, 90, 90]
+    assert len(list(tmp_path.glob("pixels-*"))) == 2
+
+
+def test_the_floor_of_pixels_is_that_of_real_images_and_kept(tmp_path, monkeypatch):
+    data = _images(40, 30)
+    first = floor_of_pixels(data, tmp_path)
+    train, test = (spaced_pixels(split, 256) for split in (data.train, data.test))
+    assert (train.min(), train.max()) == (-1, 1)
+    assert first == judge_pixels(test, train, jax.random.key(0))
+    assert first["samples"] == 30
+    monkeypatch.setattr(module, "judge_pixels", None)  # a second look only reads
+    assert floor_of_pixels(data, tmp_path) == first
+    changed = Arrays({"image": data.train[np.arange(40)]["image"][::-1]})
+    with pytest.raises(TypeError):
+        floor_of_pixels(data._replace(train=changed), tmp_path)
+
+
+def test_pixels_are_taken_evenly(monkeypatch):
+    image = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1)
+    monkeypatch.setattr(module, "_PIXELS", 4)
+    split = Arrays({"image": image})
+    np.testing.assert_allclose(spaced_pixels(split, 10).ravel() * 4.5 + 4.5, [0, 3, 6, 9])
 
 
 def _smooth(count, size, seed, spread=1.0):
