@@ -19,7 +19,7 @@ def _run(*arguments, **options):
 def test_experiments_and_tools_are_listed_with_their_first_lines():
     rows = _run("-m", "experiments", stdout=subprocess.PIPE).stdout.splitlines()
     texts = {path.stem: path.read_text() for path in FOLDER.glob("[!_]*.py")}
-    tools = [name for name, text in texts.items() if "\ndef build(" not in text]
+    tools = sorted(name for name, text in texts.items() if "\ndef build(" not in text)
     names = ["Experiments:", *sorted(texts.keys() - tools), *(["Tools:"] if tools else []), *tools]
     assert [row.split()[0] for row in rows[: len(names)]] == names
     for row in rows[: len(names)]:
