@@ -1,4 +1,4 @@
-"""The machine: one process or many, one mesh over all devices, and how arrays lie on it."""
+"""Processes, the mesh of all devices, and how arrays are distributed over it."""
 
 import ctypes
 import importlib.util
@@ -34,7 +34,7 @@ _LAUNCHERS = {
 
 
 def start() -> None:
-    """Joins the other processes, where there are any. Call it before anything else of JAX.
+    """Connects to the other processes if there are any. Call it before any other use of JAX.
 
     A TPU pod and a Slurm or Open MPI job are recognised; a cluster made by hand sets in every
     process JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES, JAX_PROCESS_ID.
@@ -57,7 +57,7 @@ def start() -> None:
             jax.distributed.initialize()
         except ValueError:  # libtpu is installed, but this is no TPU machine
             return
-        except RuntimeError:  # something of JAX ran before, which matters on a TPU alone
+        except RuntimeError:  # JAX has computed before; this is a fault on a TPU only
             if jax.default_backend() == "tpu":
                 raise
 
@@ -108,7 +108,7 @@ def _by_hand(given: dict[str, str]) -> tuple[str, int, int]:
 
 
 def together(action: Callable[[], T]) -> T:
-    """Runs an action in all processes; if it fails in one, it fails in all, and none waits for it.
+    """Runs an action in all processes; if it fails in one, it fails in all, so that none hangs.
 
     Raises:
       UserError: that of the first process in which the action raised one.
@@ -133,15 +133,15 @@ def of_first(number: int) -> int:
 
 
 def keep_memory() -> None:
-    """Makes the C library keep freed memory for later requests. Call it before anything of JAX.
+    """Makes the C library keep freed memory for later requests. Call it before any use of JAX.
 
     XLA's CPU backend asks for its temporary memory anew in every step. glibc takes so large a block
     from the kernel and gives it back, so that every step first has to fault in each of its pages:
-    39,000 in a DCGAN's step at 32x32, counted once by hand. Other C libraries are left as they are.
+    39,000 in a DCGAN's step at 32x32, counted once by hand. Nothing is changed for other C libraries.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:
-        mallopt(-8, 1)  # M_ARENA_MAX: the others cannot hold large blocks
+        mallopt(-8, 1)  # M_ARENA_MAX: other arenas cannot hold large blocks
         mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD, bytes
         mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD, bytes
 
@@ -171,12 +171,12 @@ def split(mesh: Mesh) -> NamedSharding:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Sharding of what every device holds whole."""
+    """Sharding of an array of which every device holds a full copy."""
     return NamedSharding(mesh, P())
 
 
 def place(mesh: Mesh, shapes):
-    """Decides how a state lies on the devices.
+    """Decides how a state is distributed over the devices.
 
     A leaf of `_LARGE` numbers or more is split over "fsdp" along its largest axis that the size of
     "fsdp" divides; every other leaf is replicated.
@@ -203,7 +203,7 @@ def place(mesh: Mesh, shapes):
 
 
 def local_copy(mesh: Mesh, tree):
-    """The whole of every array, on the first device of this process. All processes call this."""
+    """Full copies of all arrays on the first device of this process. All processes call this."""
     if mesh.shape["fsdp"] > 1:
         tree = jax.jit(lambda x: x, out_shardings=replicated(mesh))(tree)
     return jax.tree.map(lambda x: x.addressable_data(0), tree)

@@ -1,4 +1,4 @@
-"""What a run tells: metrics.jsonl, TensorBoard, and the bar or the lines on the terminal."""
+"""The output of a run: metrics.jsonl, TensorBoard, and a progress bar or lines on stderr."""
 
 import collections
 import contextlib
@@ -42,7 +42,7 @@ def announced(text: str) -> Iterator[None]:
 
 
 class Logs:
-    """The metrics of one run; processes other than the first write and show nothing.
+    """Writes and shows the metrics of one run; only the first process does.
 
     metrics.jsonl has one JSON object per line: {"step": n, "train/loss": ..., ...}; a number that
     is not finite is null. TensorBoard has the same numbers, the pictures, and the speed.
@@ -71,7 +71,7 @@ class Logs:
         self._began = 0.0
 
     def advance(self) -> None:
-        """Moves the bar on by one step."""
+        """Advances the progress bar by one step."""
         now = time.monotonic()
         self._times.append(now)
         if self._active:
@@ -99,7 +99,7 @@ class Logs:
         self._file.write(json.dumps({"step": step, **finite}) + "\n")
         self._file.flush()
         seconds = self.step_seconds()
-        if group == "train" and seconds:  # not in metrics.jsonl, where equal runs are equal
+        if group == "train" and seconds:  # not in metrics.jsonl, which is equal for equal runs
             line["speed/steps_per_second"] = 1 / seconds
         self._board.write(step, [{"tag": n, "simple_value": v} for n, v in line.items()])
         self._show(group, step, metrics)
@@ -144,12 +144,12 @@ class Logs:
 class _Board:
     """An event file of TensorBoard.
 
-    An event is in the hands of the operating system when `write` returns: tensorboardX's own writer
-    has two queues, and a killed process loses what is in them.
+    `write` hands each event to the operating system before it returns. The writer of tensorboardX
+    puts events into two queues, and a killed process loses what is in them.
     """
 
     def __init__(self, folder: pathlib.Path, start: int):
-        # Imported late, for it is slow and errors should show at once.
+        # Imported here, as it takes time and errors in the flags should show at once.
         from tensorboardX.proto import event_pb2  # noqa: PLC0415
         from tensorboardX.record_writer import masked_crc32c  # noqa: PLC0415
 
@@ -159,7 +159,7 @@ class _Board:
         path = folder / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}"
         self._file = path.open("xb", buffering=0)
         self._add(file_version="brain.Event:2")
-        # What was logged from this step on, by a program that was killed, is hidden.
+        # TensorBoard hides what a killed program logged from this step on.
         self._add(step=start + 1, session_log={"status": event_pb2.SessionLog.START})
 
     def write(self, step: int, values: list[dict]) -> None:
@@ -178,7 +178,7 @@ class _Board:
 
 
 def _keep_until(path: pathlib.Path, step: int) -> None:
-    """Drops the lines after a step; a kill may have left the last line half written."""
+    """Drops the lines after a step, and a last line that a kill has cut."""
     text = read_text(path)
     if text is None:
         return

@@ -118,7 +118,9 @@ def _train(folder: pathlib.Path, name: str, config: RunConfig, data, method: Met
     if jax.process_index() == 0:
         workdir.write_json(folder / "summary.json", summary)
     _say(*report.lines(folder, summary, "finished", method.meanings))
-    if request.number:  # during the last test: the run is whole, and what follows is not to begin
+    if (
+        request.number
+    ):  # asked during the last test: the run is complete, but `run && next` must stop
         sys.exit(request.exit_code())
     return summary
 
@@ -131,7 +133,7 @@ def _steps(config, programs, stream, start, state, logs, request, test, save):
         first = done == start + 1
         with announced("compiling the training step") if first else contextlib.nullcontext():
             state, metrics = programs.update(state, next(stream), np.uint32(done - 1))
-        request.listen()  # a signal before the first step finds nothing to save
+        request.listen()  # before the first step there is nothing to save
         under_way.append((done, metrics))
         stopping = _is_asked(request, done) and done < config.steps
         testing = _due(done, config.eval_every, config)

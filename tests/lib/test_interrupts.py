@@ -30,9 +30,7 @@ def _ends(program, number, name) -> None:
     _, errors = program.communicate(timeout=60)
     assert program.returncode == 128 + number, errors
     lines = [line for line in errors.splitlines() if line]
-    assert lines == [
-        f"stopped by {name}; the same command continues a run from its last checkpoint"
-    ]
+    assert lines == [f"stopped by {name}; a run keeps its last checkpoint"]
 
 
 IN_NATIVE_CODE = """
