@@ -57,6 +57,11 @@ class Config(RunConfig):
     """Steps between two evaluations, with pictures; 0: only at the end."""
 
 
+METRICS = {
+    "low": "least |theta| in the last fifth of the time; 0: converged to the data",
+    "high": "greatest |theta| in the last fifth of the time; equal to low: settled",
+    "over_predicted": "|theta| that GAN-QP keeps over the one that its conserved momentum predicts",
+}
 SMOKE = Config(steps=4, batch_size=8, eval_every=2, log_every=1)
 
 
@@ -210,7 +215,8 @@ def build(config: Config):
         report["gan_qp/over_predicted"] = jnp.mean(measured / predicted)
         return report
 
-    method = Method(init, step, judge=judge, pictures=pictures(config, fields))
+    drawn = pictures(config, fields)
+    method = Method(init, step, judge=judge, pictures=drawn, meanings=METRICS)
     return generated(config.batch_size), method
 
 

@@ -42,6 +42,10 @@ class Config(GanConfig):
 SMOKE = Config(
     steps=4, batch_size=16, width=4, noise=4, critic_updates=2, eval_every=2, log_every=1
 )
+METRICS = judge.METRICS | {
+    "cfid_of_last": "cfid of the generator as it is; the other numbers judge its running average",
+    "class_accuracy": "share of the samples in which the classifier sees the class asked for",
+}
 FLOORS = ("cfid", "kid", "density", "coverage", "precision", "recall")
 _SIDE = 10  # images in a row and in a column of a sheet
 
@@ -72,6 +76,7 @@ def build(config: Config):
         pictures=pictures(config, game, data),
         sample=sample,
         batches_per_step=config.critic_updates + 1,
+        meanings=METRICS,
     )
 
 

@@ -49,6 +49,11 @@ class Config(RunConfig):
     """Steps between two evaluations, with pictures; 0: only at the end."""
 
 
+METRICS = {
+    "mu_error": "relative error of mu against the exact minimum of the divergence",
+    "sigma_error": "relative error of sigma against the exact minimum of the divergence",
+    "bound": "the critic's bound over the exact divergence; at most 1 up to noise, and near it",
+}
 SMOKE = Config(steps=4, updates=2, batch_size=16, width=8, eval_every=2, log_every=1)
 
 RECORDS = {
@@ -212,7 +217,8 @@ def build(config: Config):
             report[f"{name}/bound"] = bound / exact()[name][0]
         return report
 
-    method = Method(init, step, judge=judge, pictures=pictures(exact, scores))
+    drawn = pictures(exact, scores)
+    method = Method(init, step, judge=judge, pictures=drawn, meanings=METRICS)
     return generated(config.batch_size), method
 
 

@@ -80,6 +80,11 @@ class Config(RunConfig):
     """Steps between two evaluations, with pictures; 0: only at the end."""
 
 
+METRICS = {
+    "modes": "modes that samples reach; all of them is best",
+    "quality": "share of the samples near a mode; higher is better",
+    "kl": "KL divergence of the samples' modes from the uniform law, in nats; lower is better",
+}
 SMOKE = Config(
     steps=4, updates=2, critic_updates=2, batch_size=16, width=8, eval_every=2, log_every=1
 )
@@ -178,7 +183,7 @@ def played(game: Game, law: Mixture, config: Config) -> Method:
             "kl": metrics.kl_to_uniform(found.counts),
         }
 
-    return Method(init, step, judge=judge, sample=sample)
+    return Method(init, step, judge=judge, sample=sample, meanings=METRICS)
 
 
 def build(config: Config):

@@ -176,7 +176,8 @@ def fine_tuned(config: Config, source: Arrays, target: Images, ways: dict) -> Me
     def evaluate(state, batch, key):
         return method.evaluate(state.ways, batch, key)
 
-    return Method(init, step, evaluate, pictures=pictures(network, target))
+    drawn = pictures(network, target)
+    return Method(init, step, evaluate, pictures=drawn, meanings=method.meanings)
 
 
 def pretrained(config: Config, network: nn.Module, source: Arrays, data: Images, key):

@@ -54,6 +54,10 @@ class Config(RunConfig):
 
 _DRAWN = 5  # trajectories in each panel of the picture
 
+METRICS = {
+    "distance": "largest distance between the optimizer and its differential equation",
+    "order": "power of the step size to which the distance is proportional",
+}
 SMOKE = Config(steps=4, batch_size=8, eval_every=2, log_every=1)
 
 
@@ -232,7 +236,7 @@ def build(config: Config):
             report[f"{name}/order"] = jnp.mean(order(*pair))
         return report
 
-    method = Method(init, step, judge=judge, pictures=pictures(config))
+    method = Method(init, step, judge=judge, pictures=pictures(config), meanings=METRICS)
     return generated(config.batch_size), method
 
 

@@ -61,6 +61,10 @@ class Config(ClassifierConfig):
     """Weight of its closed form on the filters."""
 
 
+METRICS = {
+    "mean_cosine": "mean |cosine| between two filters of a hidden layer; 0: orthogonal",
+    "max_cosine": "largest |cosine| between two filters of a hidden layer",
+}
 SMOKE = Config(steps=4, batch_size=16, seeds=2, width=8, eval_every=2, log_every=1)
 
 
@@ -139,7 +143,7 @@ def regularized(config: Config, data: Images, penalty: Callable) -> Method:
         cosines = jnp.abs(jnp.concatenate([regularizers.pairwise_cosines(w) for w in kernels]))
         return {"mean_cosine": jnp.mean(cosines), "max_cosine": jnp.max(cosines)}
 
-    return Method(init, step, plain.evaluate, judge=judge)
+    return Method(init, step, plain.evaluate, judge=judge, meanings=METRICS)
 
 
 def hidden(config: Config, tree, leaf: str) -> list:

@@ -53,6 +53,11 @@ class Config(ClassifierConfig):
     """Share of the steps in which the smooth metrics' runs still follow cross-entropy."""
 
 
+METRICS = {
+    "f1": "macro F1 on the test split; higher is better",
+    "precision": "share of the examples called a class that have it; mean over the classes",
+    "recall": "share of the examples of a class that are called it; mean over the classes",
+}
 SMOKE = Config(steps=4, batch_size=16, eval_every=2, log_every=1)
 
 
@@ -131,7 +136,7 @@ def build(config: Config):
                 for c in range(data.classes)
             }
 
-        return Method(init, step, evaluate, report=scores)
+        return Method(init, step, evaluate, report=scores, meanings=METRICS)
 
     methods = {name: classifier(loss) for name, loss in losses().items()}
     return data, side_by_side(methods, pictures(answers, data))

@@ -62,6 +62,11 @@ class Config(ClassifierConfig):
             )
 
 
+METRICS = {
+    "max_difference": "largest difference of a parameter from training on the whole batch",
+    "state_bytes": "bytes of the optimizer's state per parameter",
+    "temporary_bytes": "bytes of temporary memory of a training step per parameter",
+}
 SMOKE = Config(
     steps=4, batch_size=16, micro_batches=2, width=8, layers=1, eval_every=2, log_every=1
 )
@@ -97,7 +102,8 @@ def build(config: Config):
     def judge(state, key):
         return differences(state) | sizes()
 
-    return data, side_by_side(methods, pictures(network, data))._replace(judge=judge)
+    method = side_by_side(methods, pictures(network, data))
+    return data, method._replace(judge=judge, meanings={**method.meanings, **METRICS})
 
 
 def in_parts(method: Method, k: int) -> Method:

@@ -24,7 +24,7 @@ from experiments.lib.errors import UserError
 from experiments.lib.launch import launch
 from experiments.lib.pictures import beside, sheet
 from experiments.lib.sources.image_set import Images
-from experiments.methods import features
+from experiments.methods import features, judge
 from experiments.methods.adversarial import adversarial, sampler
 from experiments.methods.games import GanConfig
 from experiments.methods.players import Game, Turn, generate
@@ -39,6 +39,10 @@ class Config(GanConfig):
     """Samples that are classified; the customary number."""
 
 
+METRICS = judge.METRICS | {
+    "modes": "modes, of 1,000, that the samples reach; higher is better",
+    "kl": "KL divergence of the samples' modes from the uniform law, in nats; lower is better",
+}
 SMOKE = Config(
     steps=4, batch_size=16, width=4, noise=4, pack=2, samples=100, eval_every=2, log_every=1
 )
@@ -74,6 +78,7 @@ def build(config: Config):
         pictures=pictures(game, data),
         sample=sample,
         batches_per_step=CHANNELS * updates,
+        meanings=METRICS,
     )
 
 
@@ -98,7 +103,7 @@ def judgement(config: Config, data: Images, fakes: Callable):
         real = features.signed_pixels(data.test[places]["image"][..., 0], data.levels)
         return modes(real.transpose(0, 2, 3, 1))
 
-    def judge(players, key):
+    def by_modes(players, key):
         found, real = modes(fakes(players.ema, key, config.samples)), floor()
         return {
             "modes": found[0],
@@ -109,7 +114,7 @@ def judgement(config: Config, data: Images, fakes: Callable):
             **classifier().facts,
         }
 
-    return judge
+    return by_modes
 
 
 def pictures(game: Game, data: Images):

@@ -1,4 +1,4 @@
-"""The knobs that every experiment has, and the rules that stand on a knob."""
+"""The options that every experiment has, and the rules that their values must meet."""
 
 import dataclasses
 import inspect
@@ -70,9 +70,9 @@ class Checked:
 
 @dataclass(frozen=True)
 class RunConfig(Checked):
-    """The knobs of every run: where, how long, how often.
+    """The options of every run: its folder, its length, how often it logs, tests and saves.
 
-    An experiment derives its own frozen dataclass from it, adds its knobs and overrides defaults.
+    An experiment derives its own frozen dataclass from it, adds its options and overrides defaults.
 
     Raises:
       UserError: a value is out of its range.
@@ -145,7 +145,7 @@ def _checks(rules) -> Iterator[tuple]:
 
 
 def rules_of(config_type: type[Checked]) -> dict[str, list[Any]]:
-    """Field -> its rules; of two rules of one kind, the subclass's counts."""
+    """The rules of each field; a subclass's rule replaces an inherited one of the same type."""
     found: dict[str, dict[type, Any]] = {}
     for owner in reversed(config_type.__mro__):
         for name, annotation in inspect.get_annotations(owner, eval_str=True).items():
@@ -155,5 +155,5 @@ def rules_of(config_type: type[Checked]) -> dict[str, list[Any]]:
 
 
 def flag(field: str) -> str:
-    """The name on the command line of a field of a config."""
+    """The command-line flag of a field."""
     return "--" + _FLAGS.get(field, field).replace("_", "-")

@@ -12,7 +12,12 @@ class DivergedError(UserError):
     """A metric or the state is NaN or infinite; the last good checkpoint stays. Exit code 2."""
 
 
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The name that a user probably meant, for a message, or None."""
+    return next(iter(difflib.get_close_matches(name, list(names), n=1)), None)
+
+
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Ends a message with "; did you mean NEAREST?", or with nothing if no name is near."""
-    close = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    meant = nearest(name, names)
+    return f"; did you mean {meant}?" if meant else ""

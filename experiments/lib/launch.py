@@ -54,7 +54,7 @@ def _run(main: Callable[[Any], object], config_type: type, module) -> None:
 
 @contextlib.contextmanager
 def as_program() -> Iterator[None]:
-    """Inside, a fault of the user's ends with one line on stderr and the exit code 2."""
+    """Inside, a `UserError` ends the program with one line on stderr and exit code 2."""
     with interrupts.without_reader(), interrupts.as_program():
         try:
             yield

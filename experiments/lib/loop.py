@@ -2,9 +2,7 @@
 
 import collections
 import contextlib
-import importlib.metadata
 import pathlib
-import platform
 import signal
 import sys
 import time
@@ -15,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from experiments.lib import devices, interrupts, resume, workdir
+from experiments.lib import devices, interrupts, report, resume, workdir
 from experiments.lib.batches import batches, first_batch, test_batches
 from experiments.lib.checkpoints import Checkpoints, steps
 from experiments.lib.config import RunConfig
@@ -59,7 +57,7 @@ def train(name: str, config: RunConfig, data, method: Method) -> dict:
     with resume.entered(name, config) as folder:
         summary = workdir.read_summary(folder)
         if summary and summary["steps"] == config.steps:
-            _report(folder, summary, "finished before")
+            _say(*report.lines(folder, summary, "finished before", method.meanings))
             return summary
         return _train(folder, name, config, data, method)
 
@@ -115,11 +113,14 @@ def _train(folder: pathlib.Path, name: str, config: RunConfig, data, method: Met
         _say(f"stopped; the same command continues this run in {folder}")
         sys.exit(request.exit_code())
     about |= {"best": {"step": tests.best, "by": config.keep_best}} if config.keep_best else {}
-    summary = _summary(about, config, metrics, time.monotonic() - began, logs.step_seconds())
+    seconds = time.monotonic() - began
+    summary = report.summary(about, config.steps, metrics, seconds, logs.step_seconds())
     if jax.process_index() == 0:
         workdir.write_json(folder / "summary.json", summary)
-    _report(folder, summary, "finished")
-    if request.number:  # during the last test: the run is whole, and what follows is not to begin
+    _say(*report.lines(folder, summary, "finished", method.meanings))
+    if (
+        request.number
+    ):  # asked during the last test: the run is complete, but `run && next` must stop
         sys.exit(request.exit_code())
     return summary
 
@@ -132,7 +133,7 @@ def _steps(config, programs, stream, start, state, logs, request, test, save):
         first = done == start + 1
         with announced("compiling the training step") if first else contextlib.nullcontext():
             state, metrics = programs.update(state, next(stream), np.uint32(done - 1))
-        request.listen()  # a signal before the first step finds nothing to save
+        request.listen()  # before the first step there is nothing to save
         under_way.append((done, metrics))
         stopping = _is_asked(request, done) and done < config.steps
         testing = _due(done, config.eval_every, config)
@@ -246,33 +247,6 @@ def _is_asked(request: interrupts.StopRequest, done: int) -> bool:
     if jax.process_count() > 1:
         return multihost_utils.reached_preemption_sync_point(done)
     return request.number > 0
-
-
-def _summary(about: dict, config: RunConfig, metrics: dict, seconds: float, pace) -> dict:
-    packages = ("jaxgen", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-    versions = {package: importlib.metadata.version(package) for package in packages}
-    return {
-        **about,
-        "metrics": {n: value if np.isfinite(value) else None for n, value in metrics.items()},
-        "steps": config.steps,
-        "seconds": round(seconds, 1),
-        "step_seconds": pace,
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "versions": {"python": platform.python_version(), **versions},
-    }
-
-
-def _report(folder: pathlib.Path, summary: dict, how: str) -> None:
-    """Prints the final numbers."""
-    metrics = summary["metrics"]
-    width = max(map(len, metrics), default=0)
-    rows = [f"  {n:<{width}}  {'nan' if v is None else f'{v:.5g}'}" for n, v in metrics.items()]
-    _say(
-        f"{summary['experiment']}: {how}, {summary['steps']} steps in {summary['seconds']} s"
-        f" on {summary['device']}",
-        *rows,
-        f"  in {folder}" + (", pictures in pictures/" if (folder / "pictures").exists() else ""),
-    )
 
 
 def _say(*lines: str) -> None:

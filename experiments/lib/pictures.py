@@ -16,10 +16,10 @@ _GAP = 24  # pixels between two sheets
 
 
 def save_png(path: str | pathlib.Path, image) -> None:
-    """Writes a picture; the file appears whole or not at all.
+    """Writes a PNG file atomically: a reader sees the whole file or none.
 
     Args:
-      path: where; its folder is made if needed.
+      path: of the file; its folder is created if needed.
       image: [H, W, 1] or [H, W, 3], uint8, or floating point in [0, 1] (clipped to it).
 
     Raises:

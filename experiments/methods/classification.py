@@ -17,6 +17,11 @@ from experiments.lib.sources.image_set import Images
 from experiments.lib.sources.images import ImageConfig
 from jaxgen.models import MLP
 
+METRICS = {
+    "accuracy": "share of the test examples whose class is found",
+    "cross_entropy": "mean over the test examples, in nats; lower is better",
+}
+
 
 @dataclass(frozen=True)
 class ClassifierConfig(ImageConfig):
@@ -96,7 +101,7 @@ def classifier(
             "cross_entropy": cross_entropy(logits, batch["label"]),
         }
 
-    return Method(init, step, evaluate)
+    return Method(init, step, evaluate, meanings=METRICS)
 
 
 def descend(loss: Callable, optimizer: optax.GradientTransformation, state: State, *arguments):

@@ -42,6 +42,10 @@ def side_by_side(methods: Mapping[str, Method], pictures=None) -> Method:
     def sample(state, key, count):
         return {name: method.sample(state[name], key, count) for name, method in methods.items()}
 
+    meanings: dict[str, str] = {}
+    for method in methods.values():
+        meanings |= method.meanings
+
     def offered(function, name):
         return function if all(getattr(method, name) for method in methods.values()) else None
 
@@ -53,6 +57,7 @@ def side_by_side(methods: Mapping[str, Method], pictures=None) -> Method:
         pictures=pictures,
         report=report,
         sample=offered(sample, "sample"),
+        meanings=meanings,
     )
 
 

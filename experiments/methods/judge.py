@@ -43,6 +43,24 @@ def by_features(data: Images) -> bool:
     return data.labelled
 
 
+METRICS = {
+    "samples": "number of samples that were judged",
+    "reals": "number of test images that they were compared with",
+    "cfid": "Frechet distance of a classifier's features, samples to test images; lower is better",
+    "kid": "squared kernel distance (MMD) of the same features; lower is better",
+    "kid_standard_error": "standard error of kid over its subsets",
+    "density": "how often samples lie near test images; 1 for equal laws; read it with coverage",
+    "coverage": "share of the test images that have a sample nearby; higher is better",
+    "precision": "share of the samples that lie among test images; read it with recall",
+    "recall": "share of the test images that lie among samples; higher is better",
+    "swd": "1,000 times the sliced Wasserstein distance of image patches; lower is better",
+    "ms_ssim": "similarity of two random samples; far above ms_ssim_real: little diversity",
+    "ms_ssim_real": "similarity of two random test images",
+    "classifier_accuracy": "share of the test images that the judging classifier gets right",
+    "classifier_digest": "names the classifier: compare runs only where it is equal",
+}
+
+
 class Reference(NamedTuple):
     """What is kept of the real images.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import pytest
 
-from experiments.lib import launch
+from experiments.lib import launch, logs
 from experiments.lib.config import (
     CHANGEABLE,
     Above,
@@ -34,8 +34,9 @@ def test_flags_become_the_config(monkeypatch, toy):
     def build(config):
         return "data", config
 
-    _launch(monkeypatch, build, toy.Config, "--rate", "0.5", "--batch-size", "8", "--seed", "3")
-    config = toy.Config(rate=0.5, batch_size=8, seed=3)
+    _launch(monkeypatch, build, toy.Config, "--rate", "0.5", "--batch_size", "8", "--steps=1e3")
+    config = toy.Config(rate=0.5, batch_size=8, steps=1000)
+    assert type(config.steps) is int
     assert seen == [("test_config", config, "data", config)]
 
 
@@ -44,7 +45,9 @@ def test_help_shows_every_knob_and_the_docstring(monkeypatch, toy, capsys):
         _launch(monkeypatch, toy.build, toy.Config, "--help")
     assert end.value.code == 0
     shown = capsys.readouterr().out
-    assert "A method of milliseconds" in shown
+    assert "A method of milliseconds" in shown.partition("--workdir")[0]
+    # The rest of the docstring comes after the flags, as it is.
+    assert shown.endswith("\n" + toy.__doc__.partition("\n")[2].rstrip() + "\n")
     for field in dataclasses.fields(toy.Config):
         assert f"{flag(field.name)} " in shown
     assert "Learning rate." in shown
@@ -54,8 +57,16 @@ def test_help_shows_every_knob_and_the_docstring(monkeypatch, toy, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--stepz", "3"], "Unrecognized options: --stepz, 3 (--help"),
-        (["--steps", "many"], "--steps: invalid literal for int() with base 10: 'many' (--help"),
+        (["--stepz", "3"], "--stepz: no such flag; did you mean --steps? (--help lists the flags)"),
+        (["--batch_sise=3"], "--batch-sise: no such flag; did you mean --batch-size? (--help"),
+        (["--epochs", "3"], "--epochs: no such flag; did you mean --steps? (--help"),
+        (["--wd", "3"], "--wd: no such flag (--help"),  # the toy has no --weight-decay
+        (["--no-steps"], "--no-steps: no such flag; did you mean --steps? (--help"),
+        (["--qqqq"], "--qqqq: no such flag (--help"),
+        (["--steps", "many"], "error: --steps: many is no integer; expected one, such as 1000 or"),
+        (["--steps", "1.5"], "--steps: 1.5 is no integer; expected one, such as 1000 or 1e3 (--h"),
+        (["--steps", "nan"], "--steps: nan is no integer; expected one"),
+        (["--steps", "inf"], "--steps: inf is no integer; expected one"),
         (["--steps"], "Missing value for argument '--steps'"),
         (["--steps", "0"], "--steps 0: expected an integer of at least 1"),
         (["--batch-size", "-8"], "--batch-size -8: expected an integer of at least 1"),
@@ -77,6 +88,7 @@ def test_help_shows_every_knob_and_the_docstring(monkeypatch, toy, capsys):
     ],
 )
 def test_a_fault_is_one_line(monkeypatch, toy, capsys, flags, message):
+    monkeypatch.setattr(logs, "_PATIENCE", 600)
     with pytest.raises(SystemExit) as end:
         _launch(monkeypatch, toy.build, toy.Config, *flags)
     assert end.value.code == 2

@@ -49,8 +49,8 @@ def test_freed_memory_is_kept_for_the_next_step():
 
 def test_the_mesh_has_every_device_in_order():
     mesh = devices.make_mesh()
-    assert mesh.axis_names == ("data",)
-    assert list(mesh.devices) == jax.devices()
+    assert mesh.axis_names == ("data", "fsdp")
+    assert list(mesh.devices.flat) == jax.devices()
 
 
 def test_a_batch_is_split_over_the_devices():
@@ -59,6 +59,12 @@ def test_a_batch_is_split_over_the_devices():
     assert [shard.data.tolist() for shard in batch.addressable_shards] == [
         [2 * i, 2 * i + 1] for i in range(8)
     ]
+
+
+_SLURM_TASK = {
+    "SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -77,12 +83,34 @@ def test_a_batch_is_split_over_the_devices():
             {"JAX_COORDINATOR_ADDRESS": "a", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "0"},
             "JAX_COORDINATOR_ADDRESS=a: expected host:port",
         ),
+        (
+            {"SLURM_JOB_ID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2"},
+            "SLURM_STEP_NUM_TASKS=2 without SLURM_STEP_NODELIST, SLURM_PROCID, SLURM_LOCALID: "
+            "expected a process that srun or mpirun started; unset SLURM_STEP_NUM_TASKS to run one",
+        ),
+        (
+            {**_SLURM_TASK, "SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS": "2"},
+            "SLURM_STEP_NUM_TASKS=4, SLURM_NTASKS=2: expected equal numbers",
+        ),
+        ({"SLURM_STEP_NUM_TASKS": "two"}, "SLURM_STEP_NUM_TASKS=two: expected a number"),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "OMPI_COMM_WORLD_SIZE=2 without OMPI_COMM_WORLD_RANK"),
     ],
 )
 def test_a_cluster_that_is_half_described(monkeypatch, environment, message):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=message):
+        devices.start()
+
+
+def test_what_jax_refuses_is_one_line(monkeypatch):
+    def refuse():
+        raise RuntimeError("Barrier timed out\n  1/2 tasks")
+
+    monkeypatch.setattr(jax.distributed, "initialize", refuse)
+    for name, value in {**_SLURM_TASK, "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="not be joined: Barrier timed out 1/2 tasks"):
         devices.start()
 
 
