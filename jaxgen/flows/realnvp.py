@@ -68,11 +68,11 @@ def realnvp(
 ) -> Bijector:
     """RealNVP on images [B, H, W, C] whose sides are multiples of 2^levels.
 
-    Every level but the last has `depth` pairs of checkerboard couplings, a squeeze and `depth` pairs
-    of channel couplings; then half of the channels leave. The last level has `depth` pairs of
+    Every level but the last has `depth` pairs of checkerboard couplings, a squeeze and `depth`
+    pairs of channel couplings; then half of the channels leave. The last level has `depth` pairs of
     checkerboard couplings. The two couplings of a pair move opposite parts, and an actnorm precedes
-    each. The paper has 3 couplings instead of 2 * depth, and batch normalization instead of actnorm;
-    the running statistics of batch normalization can make the likelihood of new data explode.
+    each. The paper has 3 couplings instead of 2 * depth. It also has batch normalization instead of
+    actnorm, and its running statistics can make the likelihood of new data explode.
 
     Args:
       levels: number of scales.
