@@ -68,9 +68,10 @@ def _load(name: str, path: pathlib.Path, shape: tuple[int, ...] = ()) -> Images:
         has, lacks = ("train", "test") if "label" in parts[0] else ("test", "train")
         raise UserError(f"{path}: has y_{has} and no y_{lacks}; expected both or neither")
     classes = 1 + max(int(part.max()) for part in labels) if labels else 0
-    train, test = map(Arrays, parts)
+    of_train, of_test = parts
     height, width, channels = shape
-    return Images(name, train, test, (height, width, channels), levels=256, classes=classes)
+    size = (height, width, channels)
+    return Images(name, Arrays(of_train), Arrays(of_test), size, levels=256, classes=classes)
 
 
 _SPLIT = (("x_train", "y_train"), ("x_test", "y_test"))
