@@ -55,7 +55,6 @@ def test_sets_that_are_not_there(tmp_path):
         ("digit", "", "--data digit: needs --data-dir, .*; digits alone needs none"),
         ("", "somewhere", "--data : expected the name of a data set"),
         ("/my/photos", "somewhere", "your own pictures are --data folder --data-dir PICTURES"),
-        ("folder", "gs://bucket/photos", "expected a folder; mount the bucket as one"),
         ("folder", "nowhere", "--data-dir nowhere: expected a folder of pictures"),
         ("npz", "nowhere.npz", "--data-dir nowhere.npz: no such file; expected an .npz file"),
     ],
