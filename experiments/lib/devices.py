@@ -137,7 +137,8 @@ def keep_memory() -> None:
 
     XLA's CPU backend asks for its temporary memory anew in every step. glibc takes so large a block
     from the kernel and gives it back, so that every step first has to fault in each of its pages:
-    39,000 in a DCGAN's step at 32x32, counted once by hand. Nothing is changed for other C libraries.
+    39,000 in a DCGAN's step at 32x32, counted once by hand. Other C libraries
+    stay as they are.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:
