@@ -143,7 +143,8 @@ def regularized(config: Config, data: Images, penalty: Callable) -> Method:
         cosines = jnp.abs(jnp.concatenate([regularizers.pairwise_cosines(w) for w in kernels]))
         return {"mean_cosine": jnp.mean(cosines), "max_cosine": jnp.max(cosines)}
 
-    return Method(init, step, plain.evaluate, judge=judge, meanings=METRICS)
+    meanings = {**plain.meanings, **METRICS}
+    return Method(init, step, plain.evaluate, judge=judge, meanings=meanings)
 
 
 def hidden(config: Config, tree, leaf: str) -> list:

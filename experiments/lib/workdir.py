@@ -145,6 +145,14 @@ def changes(before: dict, config: RunConfig, step: int) -> list[dict]:
     return [{"step": step, "flag": flag(k), "before": old, "now": new} for k, old, new in found]
 
 
+def _data(config: RunConfig) -> list[str]:
+    """What the default folder of a run is called after, besides the experiment."""
+    data = getattr(config, "data", "")
+    if data in ("folder", "npz"):  # one's own pictures: runs on others are other runs
+        return [data, pathlib.Path(getattr(config, "data_dir", "")).resolve().stem]
+    return [data] if data else []
+
+
 def claim(name: str, config: RunConfig) -> pathlib.Path:
     """Finds the folder of a run and makes sure that it may be used; writes nothing into it.
 
@@ -159,8 +167,7 @@ def claim(name: str, config: RunConfig) -> pathlib.Path:
       UserError: the folder cannot be written, holds something else, another experiment's run, a
         run with other knobs, or one that has done more steps.
     """
-    data = getattr(config, "data", "")
-    folder = pathlib.Path(config.workdir or f"runs/{name}-{data}".rstrip("-"))
+    folder = pathlib.Path(config.workdir or f"runs/{'-'.join([name, *_data(config)])}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         held = [p.name for p in folder.iterdir() if p.suffix != ".tmp" and p.name != _LOCK]

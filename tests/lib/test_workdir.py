@@ -12,6 +12,7 @@ import types
 import pytest
 
 from experiments.lib import workdir
+from experiments.lib.config import RunConfig
 from experiments.lib.errors import UserError
 from experiments.lib.sources.images import ImageConfig
 
@@ -31,6 +32,9 @@ def _contents(folder: pathlib.Path) -> dict[str, bytes]:
 def test_default_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert workdir.claim("nice", ImageConfig(data="mnist")) == pathlib.Path("runs/nice-mnist")
+    own = ImageConfig(data="folder", data_dir="/photos/cats")
+    assert workdir.claim("nice", own) == pathlib.Path("runs/nice-folder-cats")
+    assert workdir.claim("toy", RunConfig()) == pathlib.Path("runs/toy")
     assert (tmp_path / "runs" / "nice-mnist").is_dir()
 
 
