@@ -26,7 +26,7 @@ def test_integer_labels_under_every_way_to_save_memory(x64):
 
     def gradients(**memory):
         flow = flows.repeat(step, 3, **memory)
-        params = flow.init(jax.random.key(1), x, context)
+        params = jax.jit(flow.init)(jax.random.key(1), x, context)
 
         def loss(params, x, shift):
             return flows.log_prob(flow, params, x, context | {"shift": shift}).sum()

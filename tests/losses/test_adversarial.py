@@ -1,5 +1,7 @@
 """Losses of independent batches: independent values, best critics, gradients."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,15 +102,16 @@ def test_generators_want_higher_scores(name, x64):
 
 
 def test_heuristic_loss_and_terms_by_hand():
-    # Squared Hellinger: T = 1 - exp(-v), f*(T) = exp(v) - 1.
-    v = np.array([-1.0, 0.0, 2.0], np.float32)
+    # Squared Hellinger at p / q = 4, 1, 1/9: T = f' = 1 - (q / p)^0.5 is 1/2, 0, -2, and
+    # f*(T) = T / (1 - T) is 1, 0, -2/3. These are the scores log 2, 0, -log 3.
+    v = np.array([0.6931472, 0.0, -1.0986123], np.float32)
+    close = partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-7)
     record = d.squared_hellinger()
     terms = losses.f_gan_critic_loss(record, v, v[:2])
-    np.testing.assert_allclose(terms.real, np.exp(-v) - 1, rtol=1e-6)
-    np.testing.assert_allclose(terms.fake, np.exp(v[:2]) - 1, rtol=1e-6)
-    np.testing.assert_allclose(losses.f_gan_generator_loss(record, v), 1 - np.exp(v), rtol=1e-6)
-    heuristic = losses.f_gan_heuristic_generator_loss(record, v)
-    np.testing.assert_allclose(heuristic, np.exp(-v) - 1, rtol=1e-6)
+    close(terms.real, [-0.5, 0, 2])
+    close(terms.fake, [1, 0])
+    close(losses.f_gan_generator_loss(record, v), [-1, 0, 2 / 3])
+    close(losses.f_gan_heuristic_generator_loss(record, v), [-0.5, 0, 2])
 
 
 def test_logistic_is_the_f_gan_of_the_gan_divergence_and_reaches_jsd(x64):
@@ -178,7 +181,8 @@ def test_best_wasserstein_critic_of_slope_one_reaches_minus_w1(x64):
     terms = losses.wasserstein_critic_loss(found.x, found.x)
     np.testing.assert_allclose(over_laws(terms), -stats.wasserstein_distance(x, x, P, Q))
     generator = losses.wasserstein_generator_loss(found.x)
-    np.testing.assert_allclose(generator, -found.x)
+    # Q lies right of P: the best critic falls all along, and fakes are worse the further right.
+    np.testing.assert_allclose(generator, [0.0, 1.0, 2.5, 3.0])
     np.testing.assert_allclose(generator, losses.f_gan_heuristic_generator_loss(d.kl(), found.x))
 
 

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
@@ -63,9 +65,9 @@ def test_converters_known_values():
 
 def test_euler_is_sgd(x64):
     path = run(optax.sgd(0.1), gradient, start(), 5)
-    theta = start()
+    theta, euler = start(), jax.jit(partial(opt.euler, opt.gradient_flow(gradient)))
     for _ in range(5):
-        theta = opt.euler(opt.gradient_flow(gradient), theta, 0.1)
+        theta = euler(theta, 0.1)
     closed(theta, jax.tree.map(lambda x: x[-1], path))
 
 
@@ -74,8 +76,9 @@ def test_leapfrog_is_sgd_with_momentum(x64, alpha, beta):
     path = run(optax.sgd(alpha, momentum=beta), gradient, start(), 20)
     step, friction = opt.step_and_friction(alpha, beta)
     state = opt.Moving(start(), jax.tree.map(jnp.zeros_like, start()))
+    leapfrog = jax.jit(partial(opt.leapfrog, gradient))
     for i in range(20):
-        state = opt.leapfrog(gradient, state, step, friction)
+        state = leapfrog(state, step, friction)
         closed(state.theta, jax.tree.map(lambda x, i=i: x[i + 1], path))
 
 
@@ -86,14 +89,14 @@ def orders(error, step):
 
 def test_orders_of_the_steps(x64):
     flow = opt.gradient_flow(gradient)
-    exact = opt.trajectory(flow, start(), 0.5, 1, substeps=200)
+    exact = jax.jit(lambda: opt.trajectory(flow, start(), 0.5, 1, substeps=200))()
     end = jax.tree.map(lambda x: x[-1], exact)
 
     def error(method):
         def at(step):
-            theta = start()
+            theta, move = start(), jax.jit(partial(method, flow))
             for _ in range(round(0.5 / step)):
-                theta = method(flow, theta, step)
+                theta = move(theta, step)
             return distance(theta, end)
 
         return at
@@ -114,8 +117,14 @@ def test_stability_limits(method, limit):
 def test_stability_of_momentum(x64):
     # alpha h = 2 (1 + beta), the largest learning rate.
     for factor, bounded in ((0.99, True), (1.01, False)):
-        path = run(optax.sgd(factor * 3.8, momentum=0.9), lambda x: x, jnp.array(1.0), 2000)
-        assert bool(jnp.abs(path[-1]) < 2) == bounded
+        step, friction = opt.step_and_friction(factor * 3.8, 0.9)
+        end = jax.lax.fori_loop(
+            0,
+            2000,
+            lambda i, state: opt.leapfrog(lambda x: x, state, step, friction),  # noqa: B023
+            opt.Moving(jnp.array(1.0), jnp.array(0.0)),
+        )
+        assert bool(jnp.abs(end.theta) < 2) == bounded
 
 
 def test_integrate_against_scipy(x64):
@@ -150,12 +159,17 @@ def test_momentum_follows_its_equation(x64):
         def at(step):
             steps = round(2 / step)
             alpha, beta = opt.learning_rate_and_momentum(step, friction)
-            path = run(optax.sgd(alpha, momentum=beta), gradient, start(), steps)
-            state = opt.leapfrog_start(gradient, start(), step, friction)
-            if not own_start:
-                state = opt.Moving(start(), jax.tree.map(jnp.zeros_like, start()))
-            field = opt.heavy_ball_flow(gradient, friction)
-            return distance(path, opt.trajectory(field, state, step, steps).theta)
+
+            @jax.jit
+            def paths():
+                path = run(optax.sgd(alpha, momentum=beta), gradient, start(), steps)
+                state = opt.leapfrog_start(gradient, start(), step, friction)
+                if not own_start:
+                    state = opt.Moving(start(), jax.tree.map(jnp.zeros_like, start()))
+                field = opt.heavy_ball_flow(gradient, friction)
+                return path, opt.trajectory(field, state, step, steps).theta
+
+            return distance(*paths())
 
         return at
 
@@ -169,10 +183,15 @@ def test_gradient_descent_follows_the_modified_flow(x64):
     def error(modified):
         def at(step):
             steps = round(1 / step)
-            path = run(optax.sgd(step), gradient, start(), steps)
-            followed = opt.modified_loss(loss, step) if modified else loss
-            flow = opt.gradient_flow(jax.grad(followed))
-            return distance(path, opt.trajectory(flow, start(), step, steps))
+
+            @jax.jit
+            def paths():
+                path = run(optax.sgd(step), gradient, start(), steps)
+                followed = opt.modified_loss(loss, step) if modified else loss
+                flow = opt.gradient_flow(jax.grad(followed))
+                return path, opt.trajectory(flow, start(), step, steps)
+
+            return distance(*paths())
 
         return at
 
@@ -198,19 +217,27 @@ def test_adam_and_rmsprop_follow_their_equation(x64, tau1, tau2):
             rule = optax.rmsprop(
                 step, 1 - step / tau2, eps, eps_in_sqrt=False, bias_correction=True
             )
-        path = run(rule, gradient, start(), steps)
-        field = opt.adam_flow(gradient, tau1, tau2, eps)
-        return distance(
-            path, opt.trajectory(field, opt.Adapting.start(start()), step, steps, 16).theta
-        )
+
+        @jax.jit
+        def paths():
+            path = run(rule, gradient, start(), steps)
+            field = opt.adam_flow(gradient, tau1, tau2, eps)
+            return path, opt.trajectory(field, opt.Adapting.start(start()), step, steps, 16).theta
+
+        return distance(*paths())
 
     assert orders(error, 1 / 64) == pytest.approx(1, abs=0.2)
 
 
 def test_adam_flow_becomes_the_sign_flow(x64):
     field = opt.adam_flow(gradient, 0.0, 1e-3, 0.0)
-    path = opt.trajectory(field, opt.Adapting.start(start()), 0.01, 20, substeps=40).theta
-    limit = opt.trajectory(opt.sign_flow(gradient), start(), 0.01, 20)
+
+    @jax.jit
+    def paths():
+        path = opt.trajectory(field, opt.Adapting.start(start()), 0.01, 20, substeps=40).theta
+        return path, opt.trajectory(opt.sign_flow(gradient), start(), 0.01, 20)
+
+    path, limit = paths()
     assert distance(path, limit) < 2e-3
     # Every coordinate moves by the same amount in the same time.
     np.testing.assert_allclose(limit["x"][-1] - start()["x"], [-0.2, 0.2], rtol=1e-9)

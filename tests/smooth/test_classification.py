@@ -23,10 +23,10 @@ LABELS = jnp.array([2, 0, 1, 1, 2])
 
 
 def test_smooth_accuracy_is_the_probability_of_the_label():
-    logits = draw((5, 3))
-    expected = np.asarray(jax.nn.softmax(logits / 0.5))[np.arange(5), LABELS]
-    actual = smooth.smooth_accuracy(logits, LABELS, temperature=0.5)
-    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+    # exp(logits / temperature) is 1, 2, 5; 2, 2, 4; 6, 3, 1.
+    logits = 0.5 * jnp.log(jnp.array([[1.0, 2, 5], [2, 2, 4], [6, 3, 1]]))
+    actual = smooth.smooth_accuracy(logits, jnp.array([2, 0, 1]), temperature=0.5)
+    np.testing.assert_allclose(actual, [5 / 8, 1 / 4, 3 / 10], rtol=1e-5)
 
 
 def test_cold_smooth_accuracy_is_accuracy():

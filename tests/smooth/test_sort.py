@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
-from scipy import special, stats
+from scipy import stats
 from sklearn.isotonic import isotonic_regression as sklearn_isotonic
 
 from jaxgen import smooth
@@ -82,12 +82,11 @@ def test_values(tau):
 
 
 def test_pairwise_values():
-    x, tau = draw(6), 0.4
-    logits = -np.abs(np.sort(x)[:, None] - x[None, :]) / tau
-    p = PERMUTATION(x, temperature=tau)
-    np.testing.assert_allclose(p, special.softmax(logits, axis=-1), rtol=1e-5)
-    wins = special.expit((x[:, None] - x[None, :]) / tau)
-    ranks = 1 + wins.sum(-1) - np.diag(wins)
+    # x / tau is log 6, 0, log 2: exp(-|x_i - x_j| / tau) is 1/6, 1/3 or 1/2.
+    x, tau = np.array([0.7167038, 0.0, 0.2772589], np.float32), 0.4
+    p = [[0.1, 0.6, 0.3], [2 / 11, 3 / 11, 6 / 11], [2 / 3, 1 / 9, 2 / 9]]
+    np.testing.assert_allclose(PERMUTATION(x, temperature=tau), p, rtol=1e-5)
+    ranks = [1 + 6 / 7 + 3 / 4, 1 + 1 / 7 + 1 / 3, 1 + 1 / 4 + 2 / 3]
     np.testing.assert_allclose(PAIRWISE(x, temperature=tau), ranks, rtol=1e-5)
 
 
