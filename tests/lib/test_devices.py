@@ -1,6 +1,7 @@
 """One process or many: the same global batch, the same numbers, one common stop."""
 
 import json
+import os
 import platform
 import signal
 import socket
@@ -15,7 +16,7 @@ import pytest
 from experiments.lib import devices
 from experiments.lib.errors import UserError
 
-_FOUR = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+_FOUR = {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"}
 
 
 _TOUCH_FREED_MEMORY = """
