@@ -3,7 +3,7 @@
     python -m benchmarks.gans                    # everything, 20 minutes; `step` takes 8
     python -m benchmarks.gans critic seeds       # some cases
 
-What is measured: turns of `experiments.methods.adversarial.play`, compiled with a donated state as
+What is measured: turns of `experiments.methods.players.play`, compiled with a donated state as
 the loop compiles them, on f32 batches of 64. A turn is one update of the critic and one of the
 generator, each by Adam, and one of the running average of the generator. The networks are DCGAN's,
 batch normalization in the generator and none in the critic.
@@ -41,8 +41,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import lib
-from experiments.methods.adversarial import Game, Players, Turn, begin, play
 from experiments.methods.games import LOSSES, GanConfig
+from experiments.methods.players import Game, Players, Turn, begin, play
 
 BATCH, WIDTH, SEEDS = 64, 64, 8
 GAMES: dict[str, Callable[..., GanConfig]] = {

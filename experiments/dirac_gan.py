@@ -57,6 +57,11 @@ class Config(RunConfig):
     """Steps between two evaluations, with pictures; 0: only at the end."""
 
 
+METRICS = {
+    "low": "least |theta| in the last fifth of the time; 0: converged to the data",
+    "high": "greatest |theta| in the last fifth of the time; equal to low: settled",
+    "over_predicted": "|theta| that GAN-QP keeps over the one that its conserved momentum predicts",
+}
 SMOKE = Config(steps=4, batch_size=8, eval_every=2, log_every=1)
 
 
@@ -210,7 +215,8 @@ def build(config: Config):
         report["gan_qp/over_predicted"] = jnp.mean(measured / predicted)
         return report
 
-    method = Method(init, step, judge=judge, pictures=pictures(config, fields))
+    drawn = pictures(config, fields)
+    method = Method(init, step, judge=judge, pictures=drawn, meanings=METRICS)
     return generated(config.batch_size), method
 
 
@@ -253,12 +259,17 @@ def _draw(sheet, paths, shown: int, config: Config) -> None:
         plane, line = axes[2 * row, column], axes[2 * row + 1, column]
         points = path[:shown]
         plane.set_axis_on()
-        plane.plot(*points.T, linewidth=0.6)
-        plane.plot(0, 0, "k+", *points[-1:].T, "C1o", markersize=5)
-        plane.set(aspect="equal", title=name)
+        plane.plot(*points.T, linewidth=0.6, label="path of theta, the point that is generated")
+        plane.plot(0, 0, "k+", markersize=5, label="the data, at 0")
+        plane.plot(*points[-1:].T, "C1o", markersize=5, label="theta now")
+        plane.set(aspect="equal", title=name, xlabel="theta[0]", ylabel="theta[1]")
+        plane.tick_params(labelsize=7)
         line.set_axis_on()
-        line.plot(config.step * np.arange(len(points)), np.linalg.norm(points, axis=1))
+        line.plot(config.step * np.arange(1, len(points) + 1), np.linalg.norm(points, axis=1))
         line.set(ylim=(0, None), xlabel="time", ylabel="|theta|")
+        line.tick_params(labelsize=7)
+    sheet.suptitle("The generator's point theta in the plane; below, its distance from the data")
+    sheet.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
 
 if __name__ == "__main__":

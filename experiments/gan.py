@@ -21,19 +21,12 @@ import numpy as np
 from experiments.lib.dataset import held_out
 from experiments.lib.errors import UserError
 from experiments.lib.launch import launch
-from experiments.lib.pictures import figure, grid
+from experiments.lib.pictures import beside, figure, sheet
 from experiments.lib.sources.image_set import Images
-from experiments.methods import features, judge
-from experiments.methods.adversarial import (
-    Game,
-    Turn,
-    adversarial,
-    deal,
-    generate,
-    sampler,
-    scores,
-)
+from experiments.methods import features, judge, pixel_judge
+from experiments.methods.adversarial import adversarial, deal, sampler
 from experiments.methods.games import GanConfig
+from experiments.methods.players import Game, Turn, generate, scores
 
 
 @dataclass(frozen=True)
@@ -49,7 +42,12 @@ class Config(GanConfig):
 SMOKE = Config(
     steps=4, batch_size=16, width=4, noise=4, critic_updates=2, eval_every=2, log_every=1
 )
-CLASSES = 10
+METRICS = judge.METRICS | {
+    "cfid_of_last": "cfid of the generator as it is; the other numbers judge its running average",
+    "class_accuracy": "share of the samples in which the classifier sees the class asked for",
+}
+FLOORS = ("cfid", "kid", "density", "coverage", "precision", "recall")
+_SIDE = 10  # images in a row and in a column of a sheet
 
 
 def build(config: Config):
@@ -61,11 +59,12 @@ def build(config: Config):
     game = config.game(data.shape)
 
     def turn(batch) -> Turn:
-        classes = jax.nn.one_hot(batch["label"], CLASSES) if config.conditional else None
+        classes = jax.nn.one_hot(batch["label"], data.classes) if config.conditional else None
         images = features.signed_pixels(batch["image"], data.levels)
         return jax.tree.map(lambda x: deal(x, config.critic_updates + 1), Turn(images, classes))
 
-    fakes = sampler(game, every_class if config.conditional else None)
+    told = functools.partial(every_class, classes=data.classes) if config.conditional else None
+    fakes = sampler(game, told)
 
     def sample(players, key, count):
         return features.integer_pixels(fakes(players.ema, key, count), data.levels)
@@ -77,30 +76,42 @@ def build(config: Config):
         pictures=pictures(config, game, data),
         sample=sample,
         batches_per_step=config.critic_updates + 1,
+        meanings=METRICS,
     )
 
 
-def every_class(count: int):
-    """One-hot classes 0, 1, ..., 9, 0, 1, ...: [count, 10]."""
-    return jax.nn.one_hot(jnp.arange(count) % CLASSES, CLASSES)
+def every_class(numbers, classes: int):
+    """One-hot classes of the numbers 0, 1, ...; the classes take turns: [B] -> [B, classes]."""
+    return jax.nn.one_hot(numbers % classes, classes)
 
 
 def judgement(config: Config, data: Images, fakes: Callable):
-    """The judge of the running average, and of the generator as it is: as many samples as reals."""
-    count = len(data.test)
-    if not data.labelled:
+    """Judges the running average by as many samples as there are test images.
+
+    Each number stands beside that of real training images, NAME_of_real. cfid_of_last is that of
+    the generator as it is, not averaged. class_accuracy, of a conditional game, is how often the
+    classifier sees the class that was asked for, over samples that are equally many of each class;
+    its ceiling is about classifier_accuracy.
+    """
+    folder = features.folder(config.extractor_dir, config.workdir)
+    if not judge.by_features(data):
+        pixel_judge.check_pixels(data)
 
         @functools.cache
         def pixels():
-            return features.signed_pixels(data.test[np.arange(count)]["image"], data.levels)
+            return pixel_judge.spaced_pixels(data.test, data.levels), pixel_judge.floor_of_pixels(
+                data, folder
+            )
 
         def by_pixels(players, key):
+            real, floor = pixels()
             sample_key, key = jax.random.split(key)
-            return judge.judge_pixels(pixels(), fakes(players.ema, sample_key, count), key)
+            samples = fakes(players.ema, sample_key, len(real))
+            return pixel_judge.judge_pixels(real, samples, key) | {"swd_of_real": floor["swd"]}
 
         return by_pixels
 
-    folder = features.folder(config.extractor_dir, config.workdir)
+    count = len(data.test)
 
     @functools.cache
     def prepared():
@@ -112,68 +123,86 @@ def judgement(config: Config, data: Images, fakes: Callable):
         extractor, real, floor = prepared()
         sample_key, key = jax.random.split(key)
         raw = extractor.features(fakes(players.generator, sample_key, count))
-        averaged = extractor.features(fakes(players.ema, sample_key, count))
-        return {
-            **judge.judge(real, averaged, key),
-            "cfid_of_last": judge.cfid(real, raw),
-            "cfid_of_real": floor["cfid"],
-            "kid_of_real": floor["kid"],
-        }
+        samples = fakes(players.ema, sample_key, count)
+        averaged = extractor.features(samples)
+        found = judge.judge(real, averaged, key) | {"cfid_of_last": judge.cfid(real, raw)}
+        if config.conditional:
+            hits = extractor.classify(samples) == np.arange(count) % data.classes
+            found["class_accuracy"] = float(np.mean(hits))
+        floors = {f"{name}_of_real": floor[name] for name in FLOORS}
+        return found | floors | extractor.facts
 
     return by_features
 
 
 def pictures(config: Config, game: Game, data: Images):
-    """Samples of one noise, interpolations between noises, and the critic's scores."""
+    """Samples beside test images, interpolations between noises, and the critic's scores."""
+    classes = max(1, data.classes)  # without labels the players are told none
+    told_classes = config.conditional and classes == _SIDE
+    classes_named = "; column i: class i" if told_classes else ""
 
     @jax.jit
     def draws(players, z):
-        return generate(game, players.ema, z, every_class(len(z)) if config.conditional else None)
+        told = every_class(jnp.arange(len(z)), classes) if config.conditional else None
+        return generate(game, players.ema, z, told)
 
     @jax.jit
-    def score(players, x, classes):
-        return scores(game, players, x, classes if config.conditional else None)
+    def score(players, x, told):
+        return scores(game, players, x, told if config.conditional else None)
 
     def draw(players, batch, key):
-        # Class i of ten in column i, where there are classes.
-        noise = game.noise(key, 2 * CLASSES**2).reshape(2, CLASSES**2, -1)
+        # Of a conditional game the classes follow each other: if there are ten, one in each column.
+        noise = game.noise(key, 2 * _SIDE**2).reshape(2, _SIDE**2, -1)
         images = draws(players, noise[0])
         real = features.signed_pixels(batch["image"], data.levels)
-        real_classes = jax.nn.one_hot(batch.get("label", jnp.zeros(len(real))), CLASSES)
+        real_classes = jax.nn.one_hot(batch.get("label", jnp.zeros(len(real), jnp.int32)), classes)
 
-        def judged(x, classes):
+        def judged(x, told):
             whole = len(x) // config.pack * config.pack
-            return score(players, x[:whole], classes[:whole])
+            return score(players, x[:whole], told[:whole])
 
         by_kind = {
             "test images": judged(real, real_classes),
-            "samples": judged(images, every_class(len(images))),
+            "samples": judged(images, every_class(jnp.arange(len(images)), classes)),
         }
+        whole_rows = len(real) // _SIDE * _SIDE
         return {
-            "samples": _sheet(images),
-            "interpolation": _sheet(draws(players, _paths(*noise))),
-            "scores": figure(lambda sheet: _histograms(sheet, by_kind)),
+            "samples": beside(
+                _sheet(images, "samples of the running average" + classes_named),
+                _sheet(real[:whole_rows], "test images"),
+            ),
+            "interpolation": _sheet(
+                draws(players, _paths(*noise)),
+                "each column: over the sphere from one noise to another" + classes_named,
+            ),
+            "scores": figure(lambda drawing: _histograms(drawing, by_kind)),
         }
 
     return draw
 
 
-def _histograms(sheet, by_kind) -> None:
-    axis = sheet.subplots()
-    for name, values in by_kind.items():
-        axis.hist(np.asarray(values), bins=30, alpha=0.6, label=name)
-    axis.set_xlabel("score of the critic; the higher, the more real")
-    axis.legend()
+def _histograms(drawing, by_kind) -> None:
+    values = {name: np.asarray(v)[np.isfinite(v)] for name, v in by_kind.items()}
+    bins = np.histogram_bin_edges(np.concatenate([*values.values()]), 30)
+    axis = drawing.subplots()
+    for name, own in values.items():
+        axis.hist(own, bins=bins, alpha=0.6, label=f"{len(own)} scores of {name}")
+    axis.set(
+        title="the critic's scores of samples and test images",
+        xlabel="score; the higher, the more real",
+        ylabel="number of scores in the bin",
+    )
+    drawing.legend(loc="outside lower center", ncols=2)
 
 
-def _sheet(images):
-    return grid((jax.device_get(images) + 1) / 2, columns=CLASSES)
+def _sheet(images, title: str):
+    return sheet((jax.device_get(images) + 1) / 2, _SIDE, title)
 
 
 def _paths(starts, ends):
     """From one noise to another, a column each."""
-    share = jnp.repeat(jnp.linspace(0, 1, CLASSES), CLASSES)[:, None]
-    start, end = (jnp.tile(z[:CLASSES], (CLASSES, 1)) for z in (starts, ends))
+    share = jnp.repeat(jnp.linspace(0, 1, _SIDE), _SIDE)[:, None]
+    start, end = (jnp.tile(z[:_SIDE], (_SIDE, 1)) for z in (starts, ends))
     return slerp(start, end, share)
 
 

@@ -49,6 +49,11 @@ class Config(RunConfig):
     """Steps between two evaluations, with pictures; 0: only at the end."""
 
 
+METRICS = {
+    "mu_error": "relative error of mu against the exact minimum of the divergence",
+    "sigma_error": "relative error of sigma against the exact minimum of the divergence",
+    "bound": "the critic's bound over the exact divergence; at most 1 up to noise, and near it",
+}
 SMOKE = Config(steps=4, updates=2, batch_size=16, width=8, eval_every=2, log_every=1)
 
 RECORDS = {
@@ -212,7 +217,8 @@ def build(config: Config):
             report[f"{name}/bound"] = bound / exact()[name][0]
         return report
 
-    method = Method(init, step, judge=judge, pictures=pictures(exact, scores))
+    drawn = pictures(exact, scores)
+    method = Method(init, step, judge=judge, pictures=drawn, meanings=METRICS)
     return generated(config.batch_size), method
 
 
@@ -240,15 +246,23 @@ def _draw(sheet, players, exact, scores) -> None:
     for axis, (name, own) in zip(axes, players.items(), strict=False):
         law = np.asarray(normal(x, own.generator[0], jnp.exp(own.generator[1])))
         best = np.asarray(jax.vmap(jax.grad(RECORDS[name].f))(jnp.asarray(p / law)))
-        axis.plot(x, p, "k", linewidth=0.8, label="data")
+        axis.plot(x, p, "k", linewidth=0.8, label="density of the data, p")
         axis.plot(x, normal(x, *exact[name][1:]), "C2--", label="exact best Gaussian")
-        axis.plot(x, law, "C1", linewidth=0.8, label="generator")
+        axis.plot(x, law, "C1", linewidth=0.8, label="density of the generator, q")
         right = axis.twinx()
-        right.plot(x, RECORDS[name].activation(scores(own.critic, x)), "C0", linewidth=0.8)
-        right.plot(x, best, "C0:")
-        right.set_ylim(best.min() - 0.2, best.max() + 0.2)
-        axis.set_title(f"{name}; blue: critic, dotted: f'(p / q)", fontsize=9)
-    axes[0].legend(fontsize=7)
+        found = RECORDS[name].activation(scores(own.critic, x))
+        right.plot(x, found, "C0", linewidth=0.8, label="critic T (right axis)")
+        right.plot(x, best, "C0:", label="best critic for q, f'(p / q) (right axis)")
+        seen = best[law > 1e-3 * law.max()]  # in q's tails f' may be millions
+        right.set_ylim(seen.min() - 0.2, seen.max() + 0.2)
+        right.tick_params(colors="C0", labelsize=7)
+        right.set_ylabel("T", color="C0")
+        axis.tick_params(labelsize=7)
+        axis.set_title(name, fontsize=9)
+        axis.set(xlabel="x", ylabel="density")
+        legend = [*axis.get_lines(), *right.get_lines()]
+    sheet.suptitle("f-GAN on one line: the Gaussian that each divergence finds")
+    sheet.legend(handles=legend, loc="outside lower center", ncols=len(legend))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ from experiments.lib.dataset import generated
 from experiments.lib.launch import launch
 from experiments.lib.method import Method
 from experiments.lib.pictures import figure
-from experiments.methods.adversarial import (
+from experiments.methods.comparison import side_by_side
+from experiments.methods.games import LOSSES, penalties, qp
+from experiments.methods.players import (
     Game,
     Loss,
     Players,
@@ -34,8 +36,6 @@ from experiments.methods.adversarial import (
     play,
     scores,
 )
-from experiments.methods.comparison import side_by_side
-from experiments.methods.games import LOSSES, penalties, qp
 from jaxgen import losses, metrics
 from jaxgen.models import MLP
 
@@ -80,6 +80,11 @@ class Config(RunConfig):
     """Steps between two evaluations, with pictures; 0: only at the end."""
 
 
+METRICS = {
+    "modes": "modes that samples reach; all of them is best",
+    "quality": "share of the samples near a mode; higher is better",
+    "kl": "KL divergence of the samples' modes from the uniform law, in nats; lower is better",
+}
 SMOKE = Config(
     steps=4, updates=2, critic_updates=2, batch_size=16, width=8, eval_every=2, log_every=1
 )
@@ -178,7 +183,7 @@ def played(game: Game, law: Mixture, config: Config) -> Method:
             "kl": metrics.kl_to_uniform(found.counts),
         }
 
-    return Method(init, step, judge=judge, sample=sample)
+    return Method(init, step, judge=judge, sample=sample, meanings=METRICS)
 
 
 def build(config: Config):
@@ -202,8 +207,11 @@ def pictures(law: Mixture, rules: dict[str, Game]):
             ):
                 _draw(axis, law, rules[name], players, key)
                 axis.set_title(name)
+            sheet.suptitle("Samples on the critic's scores, from dark (fake) to bright (real)")
+            handles, labels = sheet.axes[0].get_legend_handles_labels()
+            sheet.legend(handles, labels, loc="outside lower center", ncols=2, markerscale=5)
 
-        return {"samples": figure(panels, width=5 * len(state), height=5)}
+        return {"samples": figure(panels, width=5 * len(state), height=5.8)}
 
     return draw
 
@@ -214,12 +222,13 @@ def _draw(axis, law: Mixture, game: Game, players: Players, key) -> None:
     points = np.stack([x.ravel(), y.ravel()], axis=-1)
     height = np.asarray(scores(game, players, points)).reshape(x.shape)
     axis.contourf(x, y, height, 30, cmap="Greys_r")
-    for center in law.centers:
+    for i, center in enumerate(law.centers):
         angles = np.linspace(0, 2 * np.pi, 40)
         circle = np.stack([np.cos(angles), np.sin(angles)])
-        axis.plot(*(center[:, None] + 3 * law.deviation * circle), "C0", linewidth=0.6)
+        label = "three deviations around a mode" if i == 0 else None
+        axis.plot(*(center[:, None] + 3 * law.deviation * circle), "C0", linewidth=0.6, label=label)
     samples = np.asarray(generate(game, players.ema, game.noise(key, 1000)))
-    axis.plot(*samples.T, "C1.", markersize=1.5)
+    axis.plot(*samples.T, "C1.", markersize=1.5, label="1,000 samples of the running average")
     axis.set(xlim=(-2, 2), ylim=(-2, 2), aspect="equal", xticks=[], yticks=[])
 
 

@@ -15,7 +15,7 @@ from typing import Annotated
 
 from experiments.lib.config import AtLeast
 from experiments.lib.launch import launch
-from experiments.methods.likelihood import ImageFlowConfig, adam, maximum_likelihood
+from experiments.methods.likelihood import ImageFlowConfig, adam, maximum_likelihood, schedule
 from jaxgen import flows
 
 
@@ -51,7 +51,8 @@ def build(config: Config):
     )
     flow = flows.chain(flows.logit(config.margin), glow)
     optimizer = adam(config, len(data.train))
-    return data, maximum_likelihood(flow, optimizer, data, config.init_batch)
+    rate = schedule(config)
+    return data, maximum_likelihood(flow, optimizer, data, config.init_batch, rate=rate)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,6 @@ from experiments.lib.method import Method
 from experiments.lib.pictures import figure
 from experiments.lib.sources.image_set import Images
 from experiments.methods.classification import (
-    CLASSES,
     ClassifierConfig,
     State,
     classifier,
@@ -125,8 +124,9 @@ def tasks(config: Config, data: Images) -> tuple[Arrays, Images]:
     rng = np.random.default_rng(config.seed)
     order = rng.permutation(len(train_split["label"]))
     label = train_split["label"][order]
-    chosen = np.concatenate([np.flatnonzero(label == c)[: config.shots] for c in range(CLASSES)])
-    if len(chosen) < CLASSES * config.shots:
+    of_class = [np.flatnonzero(label == c)[: config.shots] for c in range(data.classes)]
+    chosen = np.concatenate(of_class)
+    if len(chosen) < data.classes * config.shots:
         raise UserError(f"--shots {config.shots}: {data.name} has fewer of some class")
     few, rest = order[chosen], np.delete(order, chosen)
     held_out, source = np.split(rest, [len(rest) // 3])
@@ -154,7 +154,7 @@ class Runs(NamedTuple):
 
 def fine_tuned(config: Config, source: Arrays, target: Images, ways: dict) -> Method:
     """All ways side by side, from one pre-trained network; "scratch" from a new one."""
-    network = mlp(config.width, config.layers)
+    network = mlp(target.classes, config.width, config.layers)
     method = side_by_side({n: classifier(network, way, target) for n, way in ways.items()})
 
     def init(key, batch):
@@ -176,7 +176,8 @@ def fine_tuned(config: Config, source: Arrays, target: Images, ways: dict) -> Me
     def evaluate(state, batch, key):
         return method.evaluate(state.ways, batch, key)
 
-    return Method(init, step, evaluate, pictures=pictures(network, target))
+    drawn = pictures(network, target)
+    return Method(init, step, evaluate, pictures=drawn, meanings=method.meanings)
 
 
 def pretrained(config: Config, network: nn.Module, source: Arrays, data: Images, key):
@@ -217,13 +218,22 @@ def pictures(network: nn.Module, data: Images):
                         for new, old in zip(kernels(way.params), start, strict=True)
                     ]
                     left.plot(range(len(start)), moved, marker="o", label=name)
-            left.set(xlabel="layer", ylabel="distance from the start, in norms of the kernel")
+            left.set(
+                title="how far fine-tuning moved each layer",
+                xlabel="layer; the last is the head",
+                ylabel="|new kernel - old| / |old|",
+            )
             left.set_xticks(range(len(start)))
-            left.legend()
+            sheet.legend(loc="outside lower left", ncols=5)
             test = data.test[np.arange(len(data.test))]
             accuracy = [np.mean(measure(w, test, key)["accuracy"]) for w in state.ways.values()]
             right.barh(list(state.ways), accuracy)
-            right.set(xlim=(0, 1), xlabel="accuracy after the change")
+            right.bar_label(right.containers[0], fmt="%.3f", padding=2)
+            right.set(
+                title="accuracy on the changed images",
+                xlim=(0, 1.1),
+                xlabel="share of the test split that is right",
+            )
 
         return {"movement_and_accuracy": figure(panels, width=12)}
 

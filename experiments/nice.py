@@ -8,14 +8,16 @@ Held-out bits/dim, lower is better; an independent histogram for each pixel reac
 `--width 1000 --layers 5` are the post's networks, `--blog-noise` is its noise. See RESULTS.md.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
 import jax
 
 from experiments.lib.config import AtLeast
+from experiments.lib.errors import UserError
 from experiments.lib.launch import launch
-from experiments.methods.likelihood import FlowConfig, adam, maximum_likelihood
+from experiments.methods.likelihood import FlowConfig, adam, maximum_likelihood, schedule
 from jaxgen import flows
 
 
@@ -43,13 +45,20 @@ SMOKE = Config(steps=4, batch_size=16, init_batch=32, width=8, layers=1, eval_ev
 def build(config: Config):
     """Images, and NICE fitted to them."""
     data = config.images()
+    if math.prod(data.shape) % 2:
+        raise UserError(
+            f"--data {data.name}: has images {data.shape}; expected an even number of values, which"
+            " the couplings halve; --size N crops and resizes to N x N"
+        )
     nice = flows.nice((config.width,) * config.layers, config.couplings)
     flow = flows.chain(flows.flatten(data.shape), nice)
     fit = blog_likelihood if config.blog_noise else maximum_likelihood
-    return data, fit(flow, adam(config, len(data.train)), data, config.init_batch)
+    return data, fit(
+        flow, adam(config, len(data.train)), data, config.init_batch, rate=schedule(config)
+    )
 
 
-def blog_likelihood(flow, optimizer, data, init_batch):
+def blog_likelihood(flow, optimizer, data, init_batch, rate=None):
     """Fits with the noise of post 5776: x / white - 0.01 u in training, no noise in the test.
 
     `log_density` is in nats and includes the Gaussian constant, which the post leaves out. The
@@ -61,13 +70,15 @@ def blog_likelihood(flow, optimizer, data, init_batch):
     def noise(key, images):
         return images / white - 0.01 * jax.random.uniform(key, images.shape), 0.0
 
-    method = maximum_likelihood(flow, optimizer, data, init_batch, noise=noise)
+    method = maximum_likelihood(flow, optimizer, data, init_batch, noise=noise, rate=rate)
 
     def evaluate(state, batch, key):
         log_density = flows.log_prob(flow, state.ema, batch["image"] / white)
         return method.evaluate(state, batch, key) | {"log_density": log_density}
 
-    return method._replace(evaluate=evaluate)
+    density = "mean log-density of the test images without noise, in nats; higher is better"
+    meanings = {**method.meanings, "log_density": density}
+    return method._replace(evaluate=evaluate, meanings=meanings)
 
 
 if __name__ == "__main__":

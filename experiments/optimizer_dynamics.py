@@ -54,6 +54,10 @@ class Config(RunConfig):
 
 _DRAWN = 5  # trajectories in each panel of the picture
 
+METRICS = {
+    "distance": "largest distance between the optimizer and its differential equation",
+    "order": "power of the step size to which the distance is proportional",
+}
 SMOKE = Config(steps=4, batch_size=8, eval_every=2, log_every=1)
 
 
@@ -232,7 +236,7 @@ def build(config: Config):
             report[f"{name}/order"] = jnp.mean(order(*pair))
         return report
 
-    method = Method(init, step, judge=judge, pictures=pictures(config))
+    method = Method(init, step, judge=judge, pictures=pictures(config), meanings=METRICS)
     return generated(config.batch_size), method
 
 
@@ -268,15 +272,15 @@ def pictures(config: Config):
         orders = {name: np.asarray(order(*pair)) for name, pair in state["pairs"].items()}
         return {
             "trajectories": figure(
-                lambda sheet: _draw_paths(sheet, {n: drawn[n] for n in names}, shown), 15, 12
+                lambda sheet: _draw_paths(sheet, {n: drawn[n] for n in names}, shown, step), 15, 12
             ),
-            "orders": figure(lambda sheet: _draw_orders(sheet, orders), 8, 5),
+            "orders": figure(lambda sheet: _draw_orders(sheet, orders), 10, 5),
         }
 
     return draw
 
 
-def _draw_paths(sheet, paths, shown: int) -> None:
+def _draw_paths(sheet, paths, shown: int, step: float) -> None:
     axes = sheet.subplots(len(SURFACES), len(paths))
     for row, (surface_name, surface) in enumerate(SURFACES.items()):
         (left, bottom), (right, top) = np.array(surface.low) - 0.3, np.array(surface.high) + 0.3
@@ -284,12 +288,19 @@ def _draw_paths(sheet, paths, shown: int) -> None:
         height = np.log(np.asarray(surface.loss(x, y)) + 1e-2)
         for axis, (name, (optimizer, equation)) in zip(axes[row], paths.items(), strict=True):
             axis.contour(x, y, height, 12, cmap="Greys_r", linewidths=0.6)
-            for path, style in ((equation, "k--"), (optimizer, "C1.-")):
+            for path, style, label in (
+                (equation, "k--", "its equation"),
+                (optimizer, "C1.-", f"the optimizer, a dot for each step of time {step:g}"),
+            ):
                 for i in range(path.shape[2]):
                     points = path[:shown, row, i]
-                    axis.plot(*points.T, style, linewidth=0.9, markersize=2.5)
+                    name_once = label if i == 0 else None
+                    axis.plot(*points.T, style, linewidth=0.9, markersize=2.5, label=name_once)
+            axis.plot(*optimizer[0, row].T, "ko", markersize=3, label="starting points")
             axis.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
             axis.set_title(f"{name}, {surface_name}", fontsize=9)
+    sheet.suptitle("Optimizers and their equations; grey: levels of the log of the loss")
+    sheet.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
 
 def _draw_orders(sheet, orders) -> None:
@@ -301,9 +312,14 @@ def _draw_orders(sheet, orders) -> None:
             label = surface if place == 0 else None
             axis.plot([x], [np.median(values[i])], f"C{i}_", markersize=12, label=label)
     axis.set_xticks(range(len(orders)), orders, fontsize=8)
-    axis.set(ylim=(0, 3), ylabel="order of the distance in the step")
+    axis.set(
+        title="distance between an optimizer and its equation ~ step^order",
+        ylim=(0, 3),
+        xlabel="optimizer; a dot for each starting point, a bar for the median of a surface",
+        ylabel="order",
+    )
     axis.grid(axis="y")
-    axis.legend(loc="upper right")
+    sheet.legend(loc="outside right upper", title="surface")
 
 
 if __name__ == "__main__":

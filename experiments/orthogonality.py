@@ -22,7 +22,7 @@ import optax
 from experiments.lib.config import AtLeast
 from experiments.lib.launch import launch
 from experiments.lib.method import Method
-from experiments.lib.pictures import figure, grid
+from experiments.lib.pictures import figure, sheet
 from experiments.lib.sources.image_set import Images
 from experiments.methods.classification import (
     ClassifierConfig,
@@ -61,6 +61,10 @@ class Config(ClassifierConfig):
     """Weight of its closed form on the filters."""
 
 
+METRICS = {
+    "mean_cosine": "mean |cosine| between two filters of a hidden layer; 0: orthogonal",
+    "max_cosine": "largest |cosine| between two filters of a hidden layer",
+}
 SMOKE = Config(steps=4, batch_size=16, seeds=2, width=8, eval_every=2, log_every=1)
 
 
@@ -108,7 +112,7 @@ class State(NamedTuple):
 
 def regularized(config: Config, data: Images, penalty: Callable) -> Method:
     """A classifier with a penalty on its hidden layers."""
-    network = mlp(config.width, config.layers)
+    network = mlp(data.classes, config.width, config.layers)
     optimizer = optax.adam(config.learning_rate)
     plain = classifier(network, optimizer, data)
 
@@ -139,7 +143,8 @@ def regularized(config: Config, data: Images, penalty: Callable) -> Method:
         cosines = jnp.abs(jnp.concatenate([regularizers.pairwise_cosines(w) for w in kernels]))
         return {"mean_cosine": jnp.mean(cosines), "max_cosine": jnp.max(cosines)}
 
-    return Method(init, step, plain.evaluate, judge=judge)
+    meanings = {**plain.meanings, **METRICS}
+    return Method(init, step, plain.evaluate, judge=judge, meanings=meanings)
 
 
 def hidden(config: Config, tree, leaf: str) -> list:
@@ -157,26 +162,30 @@ def pictures(config: Config, data: Images) -> Callable:
 
     def draw(state, batch, key):
         kernels = {name: hidden(config, state[name].params, "kernel") for name in penalties(config)}
-        sheets = {f"filters_{name}": of_first(own[0]) for name, own in kernels.items()}
-        return sheets | {"angles": figure(lambda sheet: histograms(sheet, kernels), 6, 9)}
+        sheets = {f"filters_{name}": of_first(name, own[0]) for name, own in kernels.items()}
+        return sheets | {"angles": figure(lambda drawing: histograms(drawing, kernels), 6, 11)}
 
-    def of_first(kernel):
+    def of_first(name, kernel):
         filters = np.asarray(kernel).T.reshape(-1, *data.shape)
         largest = np.abs(filters).max(axis=(1, 2, 3), keepdims=True)
-        return grid(0.5 + 0.5 * filters / np.where(largest > 0, largest, 1), columns=16)
+        shown = 0.5 + 0.5 * filters / np.where(largest > 0, largest, 1)
+        title = f"penalty {name}: filters of the first layer; grey is 0, each has its own scale"
+        return sheet(shown, 16, title)
 
     return draw
 
 
-def histograms(sheet, kernels: dict[str, list]) -> None:
+def histograms(drawing, kernels: dict[str, list]) -> None:
     """Angles between filters of the same layer, a row for each name."""
-    rows = sheet.subplots(len(kernels), sharex=True, sharey=True)
+    rows = drawing.subplots(len(kernels), sharex=True, sharey=True)
     for axes, (name, own) in zip(rows, kernels.items(), strict=True):
         angles = [np.degrees(regularizers.pairwise_angles(w)) for w in own]
         values = np.concatenate(angles)
         axes.hist(values, bins=181, range=(-0.5, 180.5), log=True)  # 90 in the middle of a bin
         axes.set_title(f"{name}: {values.mean():.1f} ± {values.std():.1f}", fontsize=9)
-    axes.set_xlabel("angle between two filters of one layer, degrees; number of pairs")
+    drawing.suptitle("Angles between filters of one layer: mean ± deviation")
+    drawing.supxlabel("angle, degrees")
+    drawing.supylabel("number of pairs")
 
 
 if __name__ == "__main__":

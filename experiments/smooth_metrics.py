@@ -25,7 +25,6 @@ from experiments.lib.method import Method
 from experiments.lib.pictures import figure
 from experiments.lib.sources.image_set import Images
 from experiments.methods.classification import (
-    CLASSES,
     ClassifierConfig,
     State,
     descend,
@@ -54,6 +53,11 @@ class Config(ClassifierConfig):
     """Share of the steps in which the smooth metrics' runs still follow cross-entropy."""
 
 
+METRICS = {
+    "f1": "macro F1 on the test split; higher is better",
+    "precision": "share of the examples called a class that have it; mean over the classes",
+    "recall": "share of the examples of a class that are called it; mean over the classes",
+}
 SMOKE = Config(steps=4, batch_size=16, eval_every=2, log_every=1)
 
 
@@ -71,7 +75,8 @@ def losses() -> dict[str, Callable]:
         return jnp.mean(optax.losses.sigmoid_binary_cross_entropy(logits, labels))
 
     def balanced(logits, labels):
-        weights = jnp.where(labels == 1, CLASSES / 2, CLASSES / (CLASSES - 1) / 2)
+        classes = labels.shape[-1]
+        weights = jnp.where(labels == 1, classes / 2, classes / (classes - 1) / 2)
         return jnp.mean(weights * optax.losses.sigmoid_binary_cross_entropy(logits, labels))
 
     def two_classes(logits):
@@ -99,14 +104,14 @@ def losses() -> dict[str, Callable]:
 def build(config: Config):
     """Images, and a classifier for each loss."""
     data = config.images()
-    network = mlp(config.width, config.layers)
+    network = mlp(data.classes, config.width, config.layers)
     warm_up = round(config.warm_up * config.steps)
     optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
 
     def answers(params, batch):
         """Logits and truth of "is it a c?" for every class c."""
         logits: Any = network.apply(params, pixels(batch, data))
-        return logits, jax.nn.one_hot(batch["label"], CLASSES, dtype=jnp.int32)
+        return logits, jax.nn.one_hot(batch["label"], data.classes, dtype=jnp.int32)
 
     def classifier(metric_loss):
         def loss(params, batch, count):
@@ -128,10 +133,10 @@ def build(config: Config):
             return {
                 f"{name}/{c}": share[:, c].astype(jnp.float32)
                 for name, share in shares.items()
-                for c in range(CLASSES)
+                for c in range(data.classes)
             }
 
-        return Method(init, step, evaluate, report=scores)
+        return Method(init, step, evaluate, report=scores, meanings=METRICS)
 
     methods = {name: classifier(loss) for name, loss in losses().items()}
     return data, side_by_side(methods, pictures(answers, data))
@@ -141,7 +146,7 @@ def scores(shares: dict) -> dict:
     """Macro F1, precision and recall from the shares per class of the test split."""
 
     def of_classes(name):
-        return np.stack([shares[f"{name}/{c}"] for c in range(CLASSES)])
+        return np.stack([share for key, share in shares.items() if key.startswith(f"{name}/")])
 
     hits, called, positives = map(of_classes, ("hits", "called", "positives"))
     return {
@@ -166,10 +171,14 @@ def pictures(answers: Callable, data: Images):
                 f1 = [(2 * (c * labels).sum(0) / (c.sum(0) + labels.sum(0))).mean() for c in called]
                 axes.plot(thresholds, f1, label=name)
             axes.axvline(0.5, color="grey", linewidth=0.5)
-            axes.set(xlabel="threshold on the probability", ylabel="macro F1 on the test split")
-            axes.legend()
+            axes.set(
+                title="F1 of each trained classifier by threshold; the grey line is at 0.5",
+                xlabel="threshold on the probability",
+                ylabel="macro F1 on the test split",
+            )
+            sheet.legend(loc="outside right upper", title="trained on")
 
-        return {"f1_by_threshold": figure(lines)}
+        return {"f1_by_threshold": figure(lines, width=10)}
 
     return draw
 

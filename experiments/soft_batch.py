@@ -62,6 +62,11 @@ class Config(ClassifierConfig):
             )
 
 
+METRICS = {
+    "max_difference": "largest difference of a parameter from training on the whole batch",
+    "state_bytes": "bytes of the optimizer's state per parameter",
+    "temporary_bytes": "bytes of temporary memory of a training step per parameter",
+}
 SMOKE = Config(
     steps=4, batch_size=16, micro_batches=2, width=8, layers=1, eval_every=2, log_every=1
 )
@@ -72,7 +77,7 @@ def build(config: Config):
     data = config.images()
     # GELU: at the kink of a ReLU, sums that differ in their last bit have gradients that differ by
     # more, and runs that must agree would part after some hundred steps.
-    network, k = mlp(config.width, config.layers, nn.gelu), config.micro_batches
+    network, k = mlp(data.classes, config.width, config.layers, nn.gelu), config.micro_batches
     descent = optax.scale_by_learning_rate(config.momentum_rate)
     momentum = optax.chain(optax.ema(config.momentum, debias=False), descent)
     adam = optax.adam(config.learning_rate)
@@ -97,7 +102,8 @@ def build(config: Config):
     def judge(state, key):
         return differences(state) | sizes()
 
-    return data, side_by_side(methods, pictures(network, data))._replace(judge=judge)
+    method = side_by_side(methods, pictures(network, data))
+    return data, method._replace(judge=judge, meanings={**method.meanings, **METRICS})
 
 
 def in_parts(method: Method, k: int) -> Method:
@@ -171,16 +177,22 @@ def pictures(network, data: Images):
                     gaps = np.sort(np.maximum(np.abs(a - b), 1e-9))
                     left.plot(gaps, np.linspace(0, 1, len(gaps)), label=name)
             left.set(
+                title="distance of the parameters from those of the whole batch",
                 xscale="log",
-                xlabel="difference of a parameter to the large batch's (1e-9: none)",
-                ylabel="share of parameters below",
+                xlabel="difference of one parameter; 1e-9 stands for none",
+                ylabel="share of parameters with less",
             )
-            left.legend()
+            sheet.legend(loc="outside lower left", ncols=5)
             accuracy = [
                 np.mean(measure(own, everything, key)["accuracy"]) for own in state.values()
             ]
             right.barh(list(state), accuracy)
-            right.set(xlim=(0, 1), xlabel="accuracy on the test split")
+            right.bar_label(right.containers[0], fmt="%.3f", padding=2)
+            right.set(
+                title="accuracy",
+                xlim=(0, 1.1),
+                xlabel="share of the test split that is right",
+            )
 
         return {"parameters_and_accuracy": figure(panels, width=12)}
 

@@ -22,11 +22,12 @@ import numpy as np
 from experiments.lib.config import AtLeast
 from experiments.lib.errors import UserError
 from experiments.lib.launch import launch
-from experiments.lib.pictures import grid
+from experiments.lib.pictures import beside, sheet
 from experiments.lib.sources.image_set import Images
-from experiments.methods import features
-from experiments.methods.adversarial import Game, Turn, adversarial, generate, sampler
+from experiments.methods import features, judge
+from experiments.methods.adversarial import adversarial, sampler
 from experiments.methods.games import GanConfig
+from experiments.methods.players import Game, Turn, generate
 from jaxgen import metrics
 
 
@@ -38,6 +39,10 @@ class Config(GanConfig):
     """Samples that are classified; the customary number."""
 
 
+METRICS = judge.METRICS | {
+    "modes": "modes, of 1,000, that the samples reach; higher is better",
+    "kl": "KL divergence of the samples' modes from the uniform law, in nats; lower is better",
+}
 SMOKE = Config(
     steps=4, batch_size=16, width=4, noise=4, pack=2, samples=100, eval_every=2, log_every=1
 )
@@ -47,8 +52,11 @@ CHANNELS, CLASSES = 3, 10
 def build(config: Config):
     """Grey images of ten classes, and the game that generates stacks of three."""
     data = config.images()
-    if data.shape[2] != 1 or not data.labelled:
-        raise UserError(f"--data {data.name}: expected grey images with labels, such as mnist")
+    if data.shape[2] != 1 or data.classes != CLASSES:
+        raise UserError(
+            f"--data {data.name}: has {data.shape[2]} channels and {data.classes or 'no'} classes;"
+            f" expected grey images of {CLASSES} classes, such as mnist"
+        )
     game = config.game((*data.shape[:2], CHANNELS))
     updates = config.critic_updates + 1
 
@@ -67,9 +75,10 @@ def build(config: Config):
         game,
         turn,
         judge=judgement(config, data, fakes),
-        pictures=pictures(game),
+        pictures=pictures(game, data),
         sample=sample,
         batches_per_step=CHANNELS * updates,
+        meanings=METRICS,
     )
 
 
@@ -94,29 +103,37 @@ def judgement(config: Config, data: Images, fakes: Callable):
         real = features.signed_pixels(data.test[places]["image"][..., 0], data.levels)
         return modes(real.transpose(0, 2, 3, 1))
 
-    def judge(players, key):
+    def by_modes(players, key):
         found, real = modes(fakes(players.ema, key, config.samples)), floor()
         return {
             "modes": found[0],
             "kl": found[1],
             "modes_of_real": real[0],
             "kl_of_real": real[1],
-            "classifier_accuracy": classifier().accuracy,
+            "samples": float(config.samples),
+            **classifier().facts,
         }
 
-    return judge
+    return by_modes
 
 
-def pictures(game: Game):
-    """A sheet of samples."""
+def pictures(game: Game, data: Images):
+    """Samples beside stacks of three test images."""
 
     @jax.jit
     def draws(players, z):
         return generate(game, players.ema, z)
 
     def draw(players, batch, key):
-        images = draws(players, game.noise(key, 100))
-        return {"samples": grid((jax.device_get(images) + 1) / 2, columns=10)}
+        images = (jax.device_get(draws(players, game.noise(key, 100))) + 1) / 2
+        grey = np.asarray(batch["image"][:60]) / np.float32(data.levels - 1)
+        stacks = np.concatenate([np.roll(grey, 7 * i, axis=0) for i in range(CHANNELS)], axis=-1)
+        return {
+            "samples": beside(
+                sheet(images, 10, "samples of the running average; a digit in each colour"),
+                sheet(stacks, 10, "stacks of three test images"),
+            )
+        }
 
     return draw
 

@@ -4,11 +4,16 @@ Imports point down: experiments -> methods -> lib, and all but lib may use jaxge
 """
 
 import ast
+import importlib
 import pathlib
 import subprocess
 import sys
+import tomllib
+from importlib import metadata
 
 import pytest
+
+import jaxgen
 
 ROOT = pathlib.Path(__file__).parent.parent
 PURE = {"jax", "flax", "optax", "numpy", "jaxgen"}
@@ -159,3 +164,18 @@ def test_importing_the_library_is_light(module):
     command = [sys.executable, "-W", "error", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
+def test_the_version_is_that_of_the_project():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert jaxgen.__version__ == project["version"]
+
+
+def test_a_checkout_that_is_not_installed_has_a_version_too(monkeypatch):
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(metadata, "version", missing)
+        assert importlib.reload(jaxgen).__version__ == "0+unknown"
+    importlib.reload(jaxgen)

@@ -1,4 +1,4 @@
-"""Batches that are a function of (seed, step) alone, read ahead by a few threads."""
+"""Batches that depend on (seed, step) alone, read ahead by a few threads."""
 
 import functools
 import math
@@ -17,14 +17,14 @@ def batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Endless shuffled batches; each pass over the source is shuffled anew.
 
-    Batch i is a function of (seed, i): it depends neither on `start`, nor on how many processes
-    share it, so a run can be continued anywhere and on another number of machines.
+    Batch i depends on (seed, i) alone, not on `start` and not on how many processes share it. So a
+    run can be continued after any step, and on another number of machines.
 
     Args:
       source: a split of a `Dataset`.
       batch_size: examples in the batch of all processes together.
-      seed: of the order.
-      start: number of the first batch.
+      seed: of the order of the examples.
+      start: number of the batch to begin with.
       processes: (index of this process, number of processes).
 
     Returns:
@@ -37,12 +37,12 @@ def batches(
 def first_batch(
     source, batch_size: int, seed: int, processes: tuple[int, int] = (0, 1)
 ) -> dict[str, np.ndarray]:
-    """Batch 0 of `batches`, this process's slice of it, with nothing read ahead."""
+    """Batch 0 of `batches`, the slice of this process; nothing is read ahead."""
     return _Shuffled(source, batch_size, seed, processes)[0]
 
 
 def form(source, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes and dtypes of a batch of `batches`."""
+    """Shapes and dtypes of one batch of `batches`, for all processes together."""
     example = source[np.arange(1)]
     return {
         name: jax.ShapeDtypeStruct((batch_size, *column.shape[1:]), column.dtype)
@@ -53,7 +53,9 @@ def form(source, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
 def test_batches(
     source, batch_size: int, processes: tuple[int, int] = (0, 1)
 ) -> Iterator[dict[str, np.ndarray]]:
-    """One pass in order; the last batch is filled up with copies of the last example.
+    """One pass over a split in order, in batches of one size.
+
+    The last batch is filled up with copies of the last example.
 
     Args:
       source: a split of a `Dataset`.
@@ -61,13 +63,13 @@ def test_batches(
       processes: (index of this process, number of processes).
 
     Returns:
-      An iterator over this process's slices; besides the example's arrays each has
-      "valid": bool [batch_size / processes], False where the example is only there to fill up.
+      An iterator over this process's slices. Besides the columns of the split each slice has
+      "valid", bool [batch_size / processes], which is False for the copies.
     """
     return _in_threads(grain.MapDataset.source(_InOrder(source, batch_size, processes)))
 
 
-test_batches.__test__ = False  # type: ignore[attr-defined]  # pytest takes it for a test
+test_batches.__test__ = False  # type: ignore[attr-defined]  # its name looks like a test
 
 
 def in_order(source, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
@@ -78,7 +80,7 @@ def in_order(source, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
 
 
 def _in_threads(dataset: grain.MapDataset) -> Iterator[dict[str, np.ndarray]]:
-    # Few threads: reading is a gather or a C decoder that leaves the interpreter lock alone.
+    # Four threads are enough: most of the time goes to C code that releases the interpreter lock.
     options = grain.ReadOptions(num_threads=4, prefetch_buffer_size=8)
     return iter(dataset.to_iter_dataset(options))
 
@@ -98,8 +100,8 @@ def _permutation(length: int, seed: int, epoch: int) -> np.ndarray:
 class _Shuffled:
     """The endless sequence of shuffled batches.
 
-    A whole batch is one element, read by one gather: grain's own shuffle and batch take about
-    30 us per example, and small images would wait for them.
+    One element is a whole batch, which is read at once. grain's own shuffling and batching take
+    about 30 microseconds per example, which is too slow for small images.
     """
 
     source: Any

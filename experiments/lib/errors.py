@@ -1,18 +1,23 @@
-"""The faults that are shown to a user as one line, without a traceback."""
+"""The errors that `launch` prints as one line, without a traceback."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A fault the user can fix: a flag, a file, a folder. Exit code 2."""
+    """An error that the user can fix: of a flag, a file or a folder. Exit code 2."""
 
 
 class DivergedError(UserError):
-    """The training left the finite numbers; the last good checkpoint is kept. Exit code 2."""
+    """A metric or the state is NaN or infinite; the last good checkpoint stays. Exit code 2."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The name that a user probably meant, for a message, or None."""
+    return next(iter(difflib.get_close_matches(name, list(names), n=1)), None)
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """ "; did you mean NEAREST?" for a message, or nothing where no name is near."""
-    close = difflib.get_close_matches(name, list(names), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    """Ends a message with "; did you mean NEAREST?", or with nothing if no name is near."""
+    meant = nearest(name, names)
+    return f"; did you mean {meant}?" if meant else ""

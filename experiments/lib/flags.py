@@ -5,27 +5,27 @@ import dataclasses
 import io
 import itertools
 import sys
-from typing import Any, NoReturn
+from typing import Any
 
 import tyro
 
 from experiments.lib.config import flag
-from experiments.lib.errors import UserError, did_you_mean
+from experiments.lib.errors import UserError, nearest
 
 # What other programs call these flags.
 _ELSEWHERE = {
-    "--batch": "--batch-size",
-    "--bs": "--batch-size",
-    "--dataset": "--data",
-    "--epochs": "--steps",
-    "--iterations": "--steps",
-    "--lr": "--learning-rate",
-    "--num-steps": "--steps",
-    "--out": "--workdir",
-    "--output": "--workdir",
-    "--output-dir": "--workdir",
-    "--save-every": "--checkpoint-every",
-    "--wd": "--weight-decay",
+    "batch": "batch-size",
+    "bs": "batch-size",
+    "dataset": "data",
+    "epochs": "steps",
+    "iterations": "steps",
+    "lr": "learning-rate",
+    "num-steps": "steps",
+    "out": "workdir",
+    "output": "workdir",
+    "output-dir": "workdir",
+    "save-every": "checkpoint-every",
+    "wd": "weight-decay",
 }
 
 
@@ -52,29 +52,33 @@ def parse(config_type: type, program: str | None, text: str | None) -> Any:
             if rest.strip():
                 print(rest.rstrip())
             raise
-    _refuse(complaint.getvalue())
+    raise UserError(f"{_fault(complaint.getvalue())} (--help lists the flags)")
 
 
 def _check_names(config_type: type, arguments: list[str]) -> None:
-    fields = [flag(field.name) for field in dataclasses.fields(config_type)]
-    # tyro takes --no-NAME for a boolean only, and says so itself.
-    known = {"--help", *fields, *(f"--no-{name[2:]}" for name in fields)}
+    fields = {flag(field.name): field.default for field in dataclasses.fields(config_type)}
+    switches = {f"--no-{name[2:]}" for name, default in fields.items() if isinstance(default, bool)}
+    known, plain = {"--help", *fields, *switches}, [name[2:] for name in fields]
     for argument in arguments:
         name = argument.partition("=")[0].replace("_", "-")
         if len(name) > 2 and name.startswith("--") and name not in known:
-            usual = _ELSEWHERE.get(name, name)
-            hint = did_you_mean(usual if usual in fields else name, fields)
+            usual = _ELSEWHERE.get(name[2:])
+            # Without the dashes, which all names share.
+            meant = usual if usual in plain else nearest(name[2:], plain)
+            hint = f"; did you mean --{meant}?" if meant else ""
             raise UserError(f"{name}: no such flag{hint} (--help lists the flags)")
 
 
-def _refuse(complaint: str) -> NoReturn:
-    # tyro draws a box: a title, then paragraphs between rules, of which the first says what is
-    # wrong and the others repeat the help.
+def _fault(complaint: str) -> str:
+    """What is wrong, in tyro's words.
+
+    tyro draws a box: a title, then paragraphs between rules, of which the first says what is wrong
+    and the others repeat the help.
+    """
     lines = [line.strip("│ ") for line in complaint.splitlines()[1:]]
     text = itertools.dropwhile(_is_rule, lines)
     wrong = " ".join(itertools.takewhile(lambda line: not _is_rule(line), text))
-    wrong = wrong.rstrip(".") or "the flags do not fit"
-    raise UserError(f"{wrong} (--help lists the flags)")
+    return wrong.removeprefix("Error parsing ").rstrip(".") or "the flags do not fit"
 
 
 def _is_rule(line: str) -> bool:

@@ -28,7 +28,7 @@ def end(number: int) -> None:
     What is on disk stays whole: a file appears by one rename, or is read up to its last line.
     """
     name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-    line = f"stopped by {name}; the same command continues a run from its last checkpoint\n"
+    line = f"stopped by {name}; a run keeps its last checkpoint\n"
     with contextlib.suppress(OSError):  # nobody may be there to read it
         os.write(2, ("\n" * os.isatty(2) + line).encode())
     os._exit(128 + number)

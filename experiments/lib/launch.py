@@ -1,9 +1,10 @@
 """From the command line to a run: parse the flags, join the cluster, build, train."""
 
+import contextlib
 import errno
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from experiments.lib import devices, flags, interrupts
@@ -43,14 +44,20 @@ def command(main: Callable[[Any], object], config_type: type) -> None:
 
 
 def _run(main: Callable[[Any], object], config_type: type, module) -> None:
-    """Calls `main`. A fault of the user's ends with one line on stderr and the exit code 2."""
     program = f"python -m {module.__spec__.name}" if module.__spec__ else None
+    with as_program():
+        config = flags.parse(config_type, program, module.__doc__)
+        devices.keep_memory()
+        devices.start()
+        main(config)
+
+
+@contextlib.contextmanager
+def as_program() -> Iterator[None]:
+    """Inside, a `UserError` ends the program with one line on stderr and exit code 2."""
     with interrupts.without_reader(), interrupts.as_program():
         try:
-            config = flags.parse(config_type, program, module.__doc__)
-            devices.keep_memory()
-            devices.start()
-            main(config)
+            yield
         except UserError as error:
             _end(str(error))
         except OSError as error:

@@ -1,4 +1,4 @@
-"""What a run tells: metrics.jsonl, TensorBoard, and the bar or the lines on the terminal."""
+"""The output of a run: metrics.jsonl, TensorBoard, and a progress bar or lines on stderr."""
 
 import collections
 import contextlib
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import jax
 import tqdm
 
-from experiments.lib.workdir import write_atomic
+from experiments.lib.workdir import read_text, write_atomic
 
 _QUIET_SECONDS = 10  # between two lines where the output is no terminal
 _PATIENCE = 2  # seconds after which a user wants to know what takes so long
@@ -42,7 +42,7 @@ def announced(text: str) -> Iterator[None]:
 
 
 class Logs:
-    """The metrics of one run; processes other than the first write and show nothing.
+    """Writes and shows the metrics of one run; only the first process does.
 
     metrics.jsonl has one JSON object per line: {"step": n, "train/loss": ..., ...}; a number that
     is not finite is null. TensorBoard has the same numbers, the pictures, and the speed.
@@ -71,7 +71,7 @@ class Logs:
         self._began = 0.0
 
     def advance(self) -> None:
-        """Moves the bar on by one step."""
+        """Advances the progress bar by one step."""
         now = time.monotonic()
         self._times.append(now)
         if self._active:
@@ -98,8 +98,9 @@ class Logs:
         finite = {name: value if math.isfinite(value) else None for name, value in line.items()}
         self._file.write(json.dumps({"step": step, **finite}) + "\n")
         self._file.flush()
-        if group == "train" and self._rate():  # not in metrics.jsonl: no two runs agree in it
-            line["speed/steps_per_second"] = self._rate()
+        seconds = self.step_seconds()
+        if group == "train" and seconds:  # not in metrics.jsonl, which is equal for equal runs
+            line["speed/steps_per_second"] = 1 / seconds
         self._board.write(step, [{"tag": n, "simple_value": v} for n, v in line.items()])
         self._show(group, step, metrics)
 
@@ -112,17 +113,14 @@ class Logs:
             image = {"width": width, "height": height, "encoded_image_string": content}
             self._board.write(step, [{"tag": f"pictures/{name}", "image": image}])
 
-    def _rate(self) -> float:
-        """Steps per second since this program's first step, tests included; 0: not known yet."""
-        seconds = self._times[-1] - self._began if self._times else 0.0
-        return (self._advanced - 1) / seconds if seconds else 0.0
-
     def _pace(self, step: int) -> str:
-        rate = self._rate()
-        if not rate:
+        """Steps per second, and the time left if tests take their share as before."""
+        seconds = self.step_seconds()
+        if not seconds:
             return ""
-        left = tqdm.tqdm.format_interval((self._steps - step) / rate)
-        return f"  ({rate:.3g} steps/s, {left} left)"
+        mean = (self._times[-1] - self._began) / (self._advanced - 1)
+        left = tqdm.tqdm.format_interval((self._steps - step) * mean)
+        return f"  ({1 / seconds:.3g} steps/s, {left} left)"
 
     def _show(self, group: str, step: int, metrics: dict[str, float]) -> None:
         numbers = "  ".join(f"{name} {value:.5g}" for name, value in metrics.items())
@@ -146,12 +144,12 @@ class Logs:
 class _Board:
     """An event file of TensorBoard.
 
-    An event is in the hands of the operating system when `write` returns: tensorboardX's own writer
-    has two queues, and a killed process loses what is in them.
+    `write` hands each event to the operating system before it returns. The writer of tensorboardX
+    puts events into two queues, and a killed process loses what is in them.
     """
 
     def __init__(self, folder: pathlib.Path, start: int):
-        # Imported late, for it is slow and errors should show at once.
+        # Imported here, as it takes time and errors in the flags should show at once.
         from tensorboardX.proto import event_pb2  # noqa: PLC0415
         from tensorboardX.record_writer import masked_crc32c  # noqa: PLC0415
 
@@ -161,7 +159,7 @@ class _Board:
         path = folder / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}"
         self._file = path.open("xb", buffering=0)
         self._add(file_version="brain.Event:2")
-        # What was logged from this step on, by a program that was killed, is hidden.
+        # TensorBoard hides what a killed program logged from this step on.
         self._add(step=start + 1, session_log={"status": event_pb2.SessionLog.START})
 
     def write(self, step: int, values: list[dict]) -> None:
@@ -180,11 +178,12 @@ class _Board:
 
 
 def _keep_until(path: pathlib.Path, step: int) -> None:
-    """Drops the lines after a step; a kill may have left the last line half written."""
-    if not path.exists():
+    """Drops the lines after a step, and a last line that a kill has cut."""
+    text = read_text(path)
+    if text is None:
         return
     kept = []
-    for line in path.read_text().splitlines(keepends=True):
+    for line in text.splitlines(keepends=True):
         try:
             if line.endswith("\n") and json.loads(line)["step"] <= step:
                 kept.append(line)

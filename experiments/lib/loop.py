@@ -2,9 +2,7 @@
 
 import collections
 import contextlib
-import importlib.metadata
 import pathlib
-import platform
 import signal
 import sys
 import time
@@ -15,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from experiments.lib import devices, interrupts, workdir
+from experiments.lib import devices, interrupts, report, resume, workdir
 from experiments.lib.batches import batches, first_batch, test_batches
-from experiments.lib.checkpoints import Checkpoints
+from experiments.lib.checkpoints import Checkpoints, steps
 from experiments.lib.config import RunConfig
-from experiments.lib.errors import DivergedError, UserError
+from experiments.lib.errors import DivergedError
 from experiments.lib.logs import Logs, announced, notice
 from experiments.lib.method import Method
 from experiments.lib.pictures import save_png
@@ -56,17 +54,20 @@ def train(name: str, config: RunConfig, data, method: Method) -> dict:
       DivergedError: a training metric or the state is not finite.
       SystemExit: code 128 + signal, after SIGTERM or Ctrl-C: the state is saved.
     """
-    folder = workdir.claim(name, config)
-    finished = workdir.read_json(folder / "summary.json")
-    if finished and finished["steps"] == config.steps:
-        _report(folder, finished, "finished before")
-        return finished
+    with resume.entered(name, config) as folder:
+        summary = workdir.read_summary(folder)
+        if summary and summary["steps"] == config.steps:
+            _say(*report.lines(folder, summary, "finished before", method.meanings))
+            return summary
+        return _train(folder, name, config, data, method)
+
+
+def _train(folder: pathlib.Path, name: str, config: RunConfig, data, method: Method) -> dict:
     mesh = devices.make_mesh(config.fsdp)
     per_step = config.batch_size * method.batches_per_step
     devices.check_batch(mesh, "--batch-size", config.batch_size)
     devices.check_batch(mesh, "--init-batch", method.init_batch)
-    multihost_utils.sync_global_devices("every process has seen the folder as it was")
-    if jax.process_index() == 0 and not any(folder.glob("checkpoints/[0-9]*")):
+    if jax.process_index() == 0 and not steps(folder / "checkpoints"):
         workdir.write_json(folder / "config.json", workdir.settings(name, config))
     first = first_batch(data.train, method.init_batch or per_step, config.seed, _processes())
     first = devices.global_batch(mesh, first)
@@ -75,28 +76,32 @@ def train(name: str, config: RunConfig, data, method: Method) -> dict:
         contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints,
         contextlib.closing(_stop_request()) as request,
     ):
-        start, state, before = _begin(config, programs, checkpoints, first)
-        if jax.process_index() == 0 and start:  # with the steps that it now has
-            workdir.write_json(folder / "config.json", workdir.settings(name, config))
+        begun = resume.begin(folder, name, config, programs, checkpoints, first)
+        start, state, before, about = begun
         began = time.monotonic() - before
-
-        def test(state, done, logs):
-            means = _test(config, mesh, programs, state, data.test) if method.evaluate else {}
-            own = devices.local_copy(mesh, state) if method.pictures or method.judge else None
-            if method.pictures and jax.process_index() == 0:
-                for path in _draw(
-                    folder / "pictures", config, method.pictures, own, data.test, done
-                ):
-                    logs.picture(path, done)
-            judged = _judge(config, method.judge, own) if method.judge else {}
-            return _over_seeds({**(method.report(means) if method.report else means), **judged})
+        tests = resume.Tests(folder, config, start)
+        checkpoints.keep(tests.best)
 
         def save(state, done):
             checkpoints.save(done, state, time.monotonic() - began)
 
+        def test(state, done):
+            parts = config, mesh, programs, method
+            tested = _evaluate(folder, logs, *parts, state, data.test, done)
+            if tests.lacks(done):
+                logs.write("test", done, tested)
+            if tests.add(done, tested):
+                checkpoints.keep(done)
+                if checkpoints.latest() != done:
+                    save(state, done)
+            return tested
+
         stream = batches(data.train, per_step, config.seed, start, _processes())
         stream = ahead(devices.global_batch(mesh, batch) for batch in stream)
         with contextlib.closing(Logs(folder, start, config.steps)) as logs:
+            due = 0 < start < config.steps and _due(start, config.eval_every, config)
+            if due and tests.lacks(start):  # it was stopped between the checkpoint and the test
+                test(state, start)
             try:
                 metrics = _steps(config, programs, stream, start, state, logs, request, test, save)
             except DivergedError as error:
@@ -107,27 +112,17 @@ def train(name: str, config: RunConfig, data, method: Method) -> dict:
     if metrics is None:
         _say(f"stopped; the same command continues this run in {folder}")
         sys.exit(request.exit_code())
-    summary = _summary(name, config, metrics, time.monotonic() - began, logs.step_seconds())
+    about |= {"best": {"step": tests.best, "by": config.keep_best}} if config.keep_best else {}
+    seconds = time.monotonic() - began
+    summary = report.summary(about, config.steps, metrics, seconds, logs.step_seconds())
     if jax.process_index() == 0:
         workdir.write_json(folder / "summary.json", summary)
-    _report(folder, summary, "finished")
-    if request.number:  # during the last test: the run is whole, and what follows is not to begin
+    _say(*report.lines(folder, summary, "finished", method.meanings))
+    if (
+        request.number
+    ):  # asked during the last test: the run is complete, but `run && next` must stop
         sys.exit(request.exit_code())
     return summary
-
-
-def _begin(config, programs, checkpoints, batch):
-    """(steps done, state, seconds trained) of the newest checkpoint, or of a new state."""
-    restored = checkpoints.restore(programs.state)
-    if restored is None:
-        with announced("initialising the model"):
-            return 0, programs.init(batch), 0.0
-    if restored[0] > config.steps:
-        raise UserError(
-            f"--steps {config.steps}: the run has done {restored[0]}; expected at least as many"
-        )
-    _say(f"continuing after step {restored[0]}")
-    return restored
 
 
 def _steps(config, programs, stream, start, state, logs, request, test, save):
@@ -138,23 +133,20 @@ def _steps(config, programs, stream, start, state, logs, request, test, save):
         first = done == start + 1
         with announced("compiling the training step") if first else contextlib.nullcontext():
             state, metrics = programs.update(state, next(stream), np.uint32(done - 1))
-        request.listen()  # a signal before the first step finds nothing to save
+        request.listen()  # before the first step there is nothing to save
         under_way.append((done, metrics))
-        stopping = _is_asked(request, done)
+        stopping = _is_asked(request, done) and done < config.steps
         testing = _due(done, config.eval_every, config)
         saving = _due(done, config.checkpoint_every, config)
         # Only the metrics of older steps are fetched: the devices never wait for this loop.
         _settle(under_way, config, logs, 0 if testing or saving or stopping else _IN_FLIGHT)
-        if stopping:  # first of all: there may be little time
+        if saving or stopping:  # before the test, which takes time and may fail
             save(state, done)
-        if testing:
-            tested = test(state, done, logs)
-            logs.write("test", done, tested)
-        if stopping and done < config.steps:
+        if stopping:
             return None
-        if saving and not stopping:  # after the test: a later restart need not do it again
-            save(state, done)
-    return test(state, config.steps, logs) if tested is None else tested
+        if testing:
+            tested = test(state, done)
+    return test(state, config.steps) if tested is None else tested
 
 
 def _due(done: int, every: int, config: RunConfig) -> bool:
@@ -172,6 +164,17 @@ def _settle(under_way, config: RunConfig, logs: Logs, remaining: int) -> None:
         logs.advance()
         if _due(done, config.log_every, config):
             logs.write("train", done, _over_seeds(metrics))
+
+
+def _evaluate(folder, logs, config, mesh, programs, method, state, split, done) -> dict[str, float]:
+    """All that is found out about a state: means over the test split, judgements, pictures."""
+    means = _test(config, mesh, programs, state, split) if method.evaluate else {}
+    own = devices.local_copy(mesh, state) if method.pictures or method.judge else None
+    if method.pictures and jax.process_index() == 0:
+        for path in _draw(folder / "pictures", config, method.pictures, own, split, done):
+            logs.picture(path, done)
+    judged = _judge(config, method.judge, own) if method.judge else {}
+    return _over_seeds({**(method.report(means) if method.report else means), **judged})
 
 
 def _test(config, mesh, programs: Programs, state, split) -> dict[str, np.ndarray]:
@@ -244,33 +247,6 @@ def _is_asked(request: interrupts.StopRequest, done: int) -> bool:
     if jax.process_count() > 1:
         return multihost_utils.reached_preemption_sync_point(done)
     return request.number > 0
-
-
-def _summary(name: str, config: RunConfig, metrics: dict, seconds: float, pace) -> dict:
-    packages = ("jaxgen", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-    versions = {package: importlib.metadata.version(package) for package in packages}
-    return {
-        **workdir.settings(name, config),
-        "metrics": {n: value if np.isfinite(value) else None for n, value in metrics.items()},
-        "steps": config.steps,
-        "seconds": round(seconds, 1),
-        "step_seconds": pace,
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "versions": {"python": platform.python_version(), **versions},
-    }
-
-
-def _report(folder: pathlib.Path, summary: dict, how: str) -> None:
-    """Prints the final numbers."""
-    metrics = summary["metrics"]
-    width = max(map(len, metrics), default=0)
-    rows = [f"  {n:<{width}}  {'nan' if v is None else f'{v:.5g}'}" for n, v in metrics.items()]
-    _say(
-        f"{summary['experiment']}: {how}, {summary['steps']} steps in {summary['seconds']} s"
-        f" on {summary['device']}",
-        *rows,
-        f"  in {folder}" + (", pictures in pictures/" if (folder / "pictures").exists() else ""),
-    )
 
 
 def _say(*lines: str) -> None:

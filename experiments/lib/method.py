@@ -1,5 +1,7 @@
 """The contract between an experiment and the plumbing: a data set and a method."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 
@@ -23,6 +25,8 @@ class Method(NamedTuple):
       log_prob: (state, x, key) -> [B] in nats, for x in the data's own form.
       init_batch: number of examples in the batch that `init` gets; 0: as many as a step.
       batches_per_step: number of batches of --batch-size examples that one step takes.
+      meanings: {name of a final number: what it means, in one line}, printed beside it. The name is
+        what comes after the last "/", and needs no "_std".
     """
 
     init: Any
@@ -35,3 +39,4 @@ class Method(NamedTuple):
     log_prob: Any = None
     init_batch: int = 0
     batches_per_step: int = 1
+    meanings: Mapping[str, str] = MappingProxyType({})

@@ -34,7 +34,7 @@ class Programs(NamedTuple):
 
 
 def compile_method(config: RunConfig, mesh: Mesh, method: Method, batch) -> Programs:
-    """Prepares a method for all devices; each part is compiled at its first call, once.
+    """Prepares a method for all devices; each function is compiled once, at its first call.
 
     Args:
       config: the seeds.
@@ -93,7 +93,7 @@ def picture_key(config: RunConfig) -> jax.Array:
 
 
 def judge_keys(config: RunConfig) -> list[jax.Array]:
-    """The key of each seed's judgement: the same at every step, as that of the pictures."""
+    """The keys for `judge`, one per seed; the same at every step, as the key of the pictures."""
     return [_key(config.seed + i, _JUDGE) for i in range(config.seeds)]
 
 
@@ -106,7 +106,7 @@ def _over_seeds(config: RunConfig, mesh: Mesh, function, axes: tuple[int | None,
     """Binds the first argument of `function`: the seed, or all seeds.
 
     On an accelerator vmap trains all seeds at once. A CPU is as fast with one seed after the other,
-    and needs a fifth of the memory for eight of them (`python -m benchmarks.gans seeds`).
+    and with eight seeds it needs a fifth of the memory (`python -m benchmarks.gans seeds`).
     """
     if config.seeds == 1:
         return functools.partial(function, np.uint32(config.seed))
@@ -132,7 +132,7 @@ def _key(seed, purpose: int, number=0) -> jax.Array:
 
 
 def _strong(state):
-    """Drops weak types: they would make the second call of a program differ from the first."""
+    """Removes weak types; with them the second call of a program would compile it again."""
     return jax.tree.map(lambda x: lax.convert_element_type(x, jnp.result_type(x)), state)
 
 

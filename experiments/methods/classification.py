@@ -1,4 +1,4 @@
-"""What every classification experiment does: labelled images, a network, a loss, accuracy."""
+"""Classification of images: the method, its network, and its flags."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,17 +17,20 @@ from experiments.lib.sources.image_set import Images
 from experiments.lib.sources.images import ImageConfig
 from jaxgen.models import MLP
 
-CLASSES = 10  # of every embedded or prepared set
+METRICS = {
+    "accuracy": "share of the test examples whose class is found",
+    "cross_entropy": "mean over the test examples, in nats; lower is better",
+}
 
 
 @dataclass(frozen=True)
 class ClassifierConfig(ImageConfig):
-    """The knobs of every classifier."""
+    """The flags of every classifier."""
 
     learning_rate: Annotated[float, AtLeast(0)] = 1e-3
     """Step size of the optimizer."""
     held_out: bool = False
-    """Test on the last fifth of the training images, kept out of training: to choose knobs by."""
+    """Train without the last fifth of the training images and test on it, to choose flags by."""
 
     def images(self) -> Images:
         """Opens the data set.
@@ -42,15 +45,15 @@ class ClassifierConfig(ImageConfig):
 
 
 class State(NamedTuple):
-    """What training carries from step to step."""
+    """The state of training."""
 
     params: Any
     opt_state: Any
 
 
-def mlp(width: int, layers: int, activation: Callable = nn.relu) -> nn.Module:
-    """Images [B, H, W, C] -> logits [B, 10], by a multilayer perceptron; no layers: linear."""
-    network = MLP(CLASSES, hidden=(width,) * layers, activation=activation)
+def mlp(classes: int, width: int, layers: int, activation: Callable = nn.relu) -> nn.Module:
+    """A perceptron on images [B, H, W, C] -> logits [B, classes]; with 0 layers it is linear."""
+    network = MLP(classes, hidden=(width,) * layers, activation=activation)
     return nn.Sequential([lambda x: x.reshape(len(x), -1), network])
 
 
@@ -70,13 +73,13 @@ def classifier(
     data: Images,
     penalty: Callable | None = None,
 ) -> Method:
-    """Minimise the mean cross-entropy; report it and the accuracy on the test split.
+    """Minimises the mean cross-entropy; reports it and the accuracy on the test split.
 
     Args:
       network: images [B, H, W, C] in [0, 1] -> logits [B, K].
       optimizer: of its parameters.
       data: the images, with labels.
-      penalty: (params, images) -> scalar to add in training, or None.
+      penalty: (params, images) -> scalar that is added to the training loss, or None.
     """
 
     def loss(params, batch):
@@ -98,7 +101,7 @@ def classifier(
             "cross_entropy": cross_entropy(logits, batch["label"]),
         }
 
-    return Method(init, step, evaluate)
+    return Method(init, step, evaluate, meanings=METRICS)
 
 
 def descend(loss: Callable, optimizer: optax.GradientTransformation, state: State, *arguments):

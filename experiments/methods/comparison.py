@@ -7,14 +7,14 @@ from experiments.lib.method import Method
 
 
 def side_by_side(methods: Mapping[str, Method], pictures=None) -> Method:
-    """Several methods at once: the same keys, hence the same start, and the same batches.
+    """Trains several methods on the same batches and keys, so equal networks start equal.
 
-    The state is a dict {name: state}; the metrics of a method are called NAME/METRIC.
+    The state is a dict {name: state}. Metrics of a method are called NAME/METRIC.
 
     Args:
-      methods: name -> method. All of them have `evaluate`, or none; likewise `judge`, `sample`.
-      pictures: (state, batch, key) -> {stem: image} of all methods together; their own pictures
-        are not drawn.
+      methods: name -> method. `evaluate`, `judge` and `sample` are offered if all methods have it.
+      pictures: (state, batch, key) -> {stem: image} of all methods together. The methods' own
+        pictures are not drawn.
     """
 
     def init(key, batch):
@@ -42,6 +42,10 @@ def side_by_side(methods: Mapping[str, Method], pictures=None) -> Method:
     def sample(state, key, count):
         return {name: method.sample(state[name], key, count) for name, method in methods.items()}
 
+    meanings: dict[str, str] = {}
+    for method in methods.values():
+        meanings |= method.meanings
+
     def offered(function, name):
         return function if all(getattr(method, name) for method in methods.values()) else None
 
@@ -53,6 +57,7 @@ def side_by_side(methods: Mapping[str, Method], pictures=None) -> Method:
         pictures=pictures,
         report=report,
         sample=offered(sample, "sample"),
+        meanings=meanings,
     )
 
 

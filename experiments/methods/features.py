@@ -24,24 +24,37 @@ FEATURES = 64
 _BLOCK = 512  # images that the program sees at once
 _READ = 4 * _BLOCK  # images that are read at once
 _BATCH, _RATE, _SEED = 128, 3e-3, 0
-_FORM = 1  # raise it where the code below changes what comes out
+_FORM = 1  # raise it where the code below changes the weights or features
 _SCALED_ON = 10_000  # training images
-_TIMED = 10  # steps by which the time of all is foretold
-_SLACK = 1e-3  # images may leave [-1, 1] by rounding
+_TIMED = 10  # steps from which the time of the whole training is estimated
+_SLACK = 1e-3  # images may leave [-1, 1] by this much, through rounding
 
 
 class Extractor(NamedTuple):
-    """A trained classifier of images in [-1, 1]; numpy arrays come out.
+    """A trained classifier of images in [-1, 1]; its functions return numpy arrays.
 
-    Images [N, H, W, C], N >= 1, are seen in blocks of one size by one compiled program. A
-    ValueError says so where they have another shape, are not finite, or lie outside [-1, 1]:
-    that finds images in [0, 255], but those in [0, 1] lie inside and pass.
+    Images [N, H, W, C], N >= 1, go through one compiled program in blocks of one size. Images of
+    another shape, not finite, or outside [-1, 1] raise a ValueError. That finds images in [0, 255],
+    but not those in [0, 1], which lie inside [-1, 1].
     """
 
     features: Callable  # images -> f32 [N, 64], see `extractor`
     classify: Callable  # images -> int32 [N], labels 0 ... K - 1
-    accuracy: float  # share of the test split that is classified rightly
-    digest: str  # of the weights: features of two digests cannot be compared
+    accuracy: float  # share of the test split that is classified correctly
+    digest: str  # of the weights: features are comparable only where the digests are equal
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """What a summary says of the classifier, as numbers.
+
+        classifier_accuracy is that on the test split. classifier_digest is the first six
+        hexadecimal digits of `digest`, as an integer that f32 holds exactly: two runs were judged
+        by the same weights where it is equal.
+        """
+        return {
+            "classifier_accuracy": self.accuracy,
+            "classifier_digest": float(int(self.digest[:6], 16)),
+        }
 
 
 def signed_pixels(image, levels: int):
@@ -61,23 +74,24 @@ def folder(chosen: str, workdir: str) -> pathlib.Path:
 
 
 def extractor(data: Images, folder: str | pathlib.Path) -> Extractor:
-    """The classifier of a data set, trained where the folder does not hold it yet.
+    """The classifier of a data set, trained if the folder does not hold it yet.
 
-    The file's name has a hash of every image and label and of all that training depends on: other
-    data finds other weights. Process 0 trains, on one device; all processes call this, share the
-    folder, and read the same weights.
+    The name of the file holds a hash of every image and label and of all that training depends on,
+    so other data never finds these weights. Process 0 trains, on one device; all processes call
+    this, share the folder, and read the same weights.
 
-    Features are the 64 linear functions that a relu and the logits follow. They are centred and
-    divided by one number, so that over training images each has mean 0, and |x|^2 / 64 mean 1: the
-    range in which the three moments that (x . y / 64 + 1)^3 of `kernel_distance` sees weigh alike.
-    The directions keep the weight that the classifier gave them.
+    Features are the 64 outputs of the last hidden layer before its relu. They are centred and
+    divided by one number, so that over training images each has mean 0 and |x|^2 / 64 has mean 1.
+    At this scale the three moments that the kernel (x . y / 64 + 1)^3 of `kernel_distance` compares
+    weigh about the same. One number for all features keeps the relative size of each, which the
+    classifier chose.
 
     Args:
       data: images with labels 0 ... K - 1, of 4 x 4 pixels or more.
-      folder: where the weights are kept; not that of a run, and several runs may share it.
+      folder: where the weights are kept; not the folder of a run. Several runs may share it.
 
     Raises:
-      UserError: no labels, or a folder that cannot be written, or that a process does not see.
+      UserError: there are no labels, the folder cannot be written, or a process does not see it.
     """
     folder = pathlib.Path(folder)
     classes, prints = _survey(data)
@@ -127,7 +141,7 @@ class _Classifier(nn.Module):
     def features(self, x):
         """[B, H, W, C] -> [B, 64]."""
         if min(x.shape[1:3]) >= 16:
-            # 2 x 2 pixels become channels: a layer at full size is as slow as all that follow.
+            # 2 x 2 pixels become channels: a layer at full size takes as long as all the others.
             quads = _quads(x).swapaxes(2, 3)
             x = quads.reshape(*quads.shape[:3], -1)
         x = self.first(x)
@@ -150,12 +164,12 @@ def _quads(x):
 
 
 def _steps(length: int) -> int:
-    """Four epochs, and 500 steps at least."""
+    """Four epochs, but at least 500 steps."""
     return max(500, -(-4 * length // _BATCH))
 
 
 def _trained(network: nn.Module, data: Images, steps: int, path: pathlib.Path) -> dict:
-    """What the file holds: the weights by name, the mean and scale of the features, accuracy."""
+    """The content of the file: weights by name, mean and scale of the features, accuracy."""
     params = _train(network, data, steps, path)
     plain = params, np.zeros(FEATURES, np.float32), np.float32(1)
     places = np.linspace(0, len(data.train) - 1, min(len(data.train), _SCALED_ON)).astype(int)
@@ -202,7 +216,7 @@ def _names(tree) -> list[str]:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _look(network: Any, weights, images):
-    """Features and labels of one block; in full f32, so that devices agree."""
+    """Features and labels of one block, in full f32 so that devices agree."""
     params, mean, scale = weights
     with jax.default_matmul_precision("highest"):
         raw = network.apply(params, (images + 1) / 2, method="features")
@@ -226,7 +240,7 @@ def checked(images, shape: tuple[int, int, int]) -> np.ndarray:
     """Images as numpy f32 [N, H, W, C], N >= 1.
 
     Raises:
-      ValueError: no floats, another shape than [H, W, C], not finite, or outside [-1, 1].
+      ValueError: not floats, not of the shape [H, W, C], not finite, or outside [-1, 1].
     """
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[1:] != shape or not len(images):

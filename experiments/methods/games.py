@@ -1,4 +1,4 @@
-"""The games that GAN experiments choose from: losses, penalties, networks, and their knobs."""
+"""The losses, penalties and networks that GAN experiments choose from, and their flags."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,15 +10,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.lib.config import CHANGEABLE, AtLeast, Below
+from experiments.lib.config import CHANGEABLE, FOLDER, AtLeast, Below
 from experiments.lib.errors import UserError
 from experiments.lib.sources.images import ImageConfig
-from experiments.methods.adversarial import Game, Loss
+from experiments.methods.players import Game, Loss
 from jaxgen import divergences, losses, models, regularizers
+from jaxgen.models.resampling import doublings
 
 
 def _independent(critic_loss: Callable, generator_loss: Callable) -> Loss:
-    """Losses whose real and fake examples do not meet."""
+    """Losses that compare no real example with a fake one."""
     return Loss(
         lambda v_real, v_fake, real, fake: critic_loss(v_real, v_fake),
         lambda v_real, v_fake: generator_loss(v_fake),
@@ -36,7 +37,7 @@ def qp(distance: Callable, slope: float = 10.0) -> Loss:
 
 
 def f_gan(divergence: divergences.FDivergence, heuristic: bool = False) -> Loss:
-    """f-GAN, the generator by the bound itself or by the heuristic loss."""
+    """f-GAN; the generator minimises the bound itself, or the heuristic loss."""
     generator = losses.f_gan_heuristic_generator_loss if heuristic else losses.f_gan_generator_loss
     return _independent(
         lambda v_real, v_fake: losses.f_gan_critic_loss(divergence, v_real, v_fake),
@@ -74,7 +75,7 @@ LOSSES: Mapping[str, Loss] = {
     **{name: f_gan(record) for name, record in _DIVERGENCES.items()},
     **{f"{name}_heuristic": f_gan(record, True) for name, record in _DIVERGENCES.items()},
 }
-"""By name; f-GAN's divergences also as NAME_heuristic."""
+"""Losses by name; each divergence of f-GAN also as NAME_heuristic."""
 
 POINTS: Mapping[str, Callable] = {
     "between": regularizers.interpolate,
@@ -84,14 +85,18 @@ POINTS: Mapping[str, Callable] = {
     "fake": lambda key, real, fake: fake,
     "real": lambda key, real, fake: real,
 }
-"""Where a penalty looks: the six choices of WGAN-div, (key, real, fake) -> points."""
+"""The points at which a penalty takes gradients, the six choices of WGAN-div, by name.
+
+Each is (key, real, fake) -> points.
+"""
 
 
 def penalties(points: str = "between", power: float = 6.0) -> Mapping[str, Callable]:
     """The penalties by name, each (critic, real, fake, key) -> [B].
 
     Args:
-      points: where "gp", "lp" and "div" look, a name in `POINTS`; the others are made for theirs.
+      points: the name in `POINTS` of the points for "gp", "lp" and "div"; the definition of each
+        other penalty fixes its points.
       power: p of "div".
     """
     place = POINTS[points]
@@ -121,7 +126,7 @@ def penalties(points: str = "between", power: float = 6.0) -> Mapping[str, Calla
 
 
 USUAL_WEIGHTS = {"none": 0.0, "gp": 10.0, "lp": 10.0, "dragan": 10.0, "div": 2.0, "r1": 0.5}
-USUAL_WEIGHTS["r1_r2"] = 1.0  # gamma, where R1's is gamma / 2
+USUAL_WEIGHTS["r1_r2"] = 1.0  # gamma; the weight of r1 is gamma / 2
 
 NORMS: Mapping[str, Callable | None] = {
     "none": None,
@@ -129,12 +134,12 @@ NORMS: Mapping[str, Callable | None] = {
     "group": partial(nn.GroupNorm, num_groups=8),
     "batch": partial(nn.BatchNorm, use_running_average=False),
 }
-"""By name; "layer" is over height, width and channels, as in the code of WGAN-GP."""
+"""Normalizations by name; "layer" is over height, width and channels, as in WGAN-GP's code."""
 
 
 @dataclass(frozen=True)
 class GanConfig(ImageConfig):
-    """The knobs that every GAN of images has."""
+    """The flags of every GAN of images."""
 
     batch_size: int = 64
     """Real examples per update, over all devices; a step takes critic_updates + 1 times as many."""
@@ -144,17 +149,18 @@ class GanConfig(ImageConfig):
     squared_hellinger, total_variation, each also with the generator's heuristic loss, as
     kl_heuristic."""
     penalty: Literal["none", "gp", "lp", "dragan", "div", "r1", "r1_r2"] = "r1_r2"
-    """Of the critic's slope: WGAN-GP's, its one-sided form, DRAGAN's, WGAN-div's, R1, R1 + R2."""
+    """Penalty of the critic's gradient: WGAN-GP's, its one-sided form, DRAGAN's, WGAN-div's, R1, or
+    R1 + R2."""
     penalty_weight: Annotated[float | None, AtLeast(0)] = None
     """Weight of the penalty (r1: gamma / 2, r1_r2: gamma, div: k); unset: 10, but 2 of div, 0.5 of
     r1, 1 of r1_r2."""
     points: Literal["between", "within", "pooled", "both", "fake", "real"] = "between"
-    """Where gp, lp and div look: between real and fake, between two of one kind, between any two,
-    at both, at one kind alone."""
+    """Points at which gp, lp and div take gradients: between a real and a fake example, between two
+    of one kind, between any two, at both kinds, or at one kind alone."""
     power: Annotated[float, AtLeast(2)] = 6.0
     """p of div."""
     clip: Annotated[float, AtLeast(0)] = 0.0
-    """The critic's weights are held to [-clip, clip] (WGAN: 0.01); 0: they are not."""
+    """Clip the critic's weights to [-clip, clip] after each update (WGAN: 0.01); 0: no clipping."""
     spectral_norm: bool = False
     """Spectral normalization of the critic."""
     pack: Annotated[int, AtLeast(1)] = 1
@@ -168,7 +174,7 @@ class GanConfig(ImageConfig):
     generator_norm: Literal["none", "layer", "group", "batch"] = "batch"
     """Normalization in the generator."""
     critic_norm: Literal["none", "layer", "group", "batch"] = "none"
-    """Normalization in the critic; batch goes with no penalty."""
+    """Normalization in the critic; batch needs --penalty none."""
     noise: Annotated[int, AtLeast(1)] = 64
     """Dimensions of the generator's input, standard normal."""
     learning_rate: Annotated[float, AtLeast(0)] = 1e-3
@@ -187,7 +193,7 @@ class GanConfig(ImageConfig):
     """Steps between two judgements, with pictures; 0: only at the end."""
     checkpoint_every: int = 1000
     """Steps between two checkpoints; 0: only at the end."""
-    extractor_dir: Annotated[str, CHANGEABLE] = ""
+    extractor_dir: Annotated[str, CHANGEABLE, FOLDER] = ""
     """Folder of the classifier by which samples are judged; empty: extractors/ beside the run."""
 
     def __post_init__(self):
@@ -206,7 +212,12 @@ class GanConfig(ImageConfig):
             )
 
     def game(self, shape: tuple[int, int, int]) -> Game:
-        """The game for images of this shape."""
+        """The game for images of this shape.
+
+        Raises:
+          UserError: the network cannot make them.
+        """
+        _check_sides(self.network, shape)
         generators = {"dcgan": models.DCGANGenerator, "residual": models.ResidualGenerator}
         critics = {"dcgan": models.DCGANCritic, "residual": models.ResidualCritic}
         norm = NORMS[self.generator_norm]
@@ -231,4 +242,19 @@ class GanConfig(ImageConfig):
             spectral=self.spectral_norm,
             clip=self.clip,
             pack=self.pack,
+        )
+
+
+def _check_sides(network: str, shape: tuple[int, int, int]) -> None:
+    """Networks double the sides; the critic of the DCGAN needs to halve them at least once."""
+    try:
+        possible = doublings(shape) > 0 or network == "residual"
+    except ValueError:
+        possible = False
+    if not possible:
+        height, width, _ = shape
+        raise UserError(
+            f"--network {network}: the images have {width}x{height} pixels; expected sides that"
+            " can be halved until both are 7 or less, such as 28, 32, 48 or 64; --size 32 crops and"
+            " resizes to 32x32"
         )

@@ -1,4 +1,4 @@
-"""What every flow experiment does: fit by maximum likelihood, judge in bits/dim, draw pictures."""
+"""Maximum likelihood for flows: the method, its flags, and its pictures."""
 
 import functools
 import math
@@ -8,22 +8,28 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from experiments.lib.config import Above, AtLeast, Below
 from experiments.lib.errors import UserError
 from experiments.lib.method import Method
-from experiments.lib.pictures import grid
+from experiments.lib.pictures import beside, sheet
 from experiments.lib.sources.image_set import Images
 from experiments.lib.sources.images import ImageConfig
 from experiments.methods.samples import in_blocks
 from jaxgen import flows
 from jaxgen.optimizers import update_ema
 
+METRICS = {
+    "bits_per_dim": "codelength of a test image per pixel and channel, at most; lower is better",
+    "reconstruction_error": "largest error of a pixel in [0, 1], through the flow and back; mean",
+}
+
 
 @dataclass(frozen=True)
 class FlowConfig(ImageConfig):
-    """The knobs of every flow."""
+    """The flags of every flow."""
 
     learning_rate: Annotated[float, AtLeast(0)] = 4e-3
     """Peak of the warm-up and cosine schedule."""
@@ -35,14 +41,14 @@ class FlowConfig(ImageConfig):
 
 @dataclass(frozen=True)
 class ImageFlowConfig(FlowConfig):
-    """The knobs of a multiscale flow."""
+    """The flags of a multiscale flow."""
 
     levels: Annotated[int, AtLeast(1)] = 2
     """Scales; the image's sides must be multiples of 2^levels."""
     reversible: bool = True
     """Recompute activations from the inverse, so that memory does not grow with depth."""
     margin: Annotated[float, Above(0), Below(0.5)] = 1e-5
-    """Distance that the logit keeps from 0 and 1; dark images need a small one."""
+    """The logit sees pixels in [margin, 1 - margin]; dark images need a small margin."""
 
     def images(self) -> Images:
         """Opens the data set, whose images must be divisible into the levels.
@@ -54,17 +60,17 @@ class ImageFlowConfig(FlowConfig):
         if any(side % 2**self.levels for side in data.shape[:2]):
             raise UserError(
                 f"--levels {self.levels}: {data.name} has images {data.shape}; expected sides"
-                f" divisible by {2**self.levels}"
+                f" divisible by {2**self.levels}; --size N crops and resizes to N x N"
             )
         return data
 
 
 class State(NamedTuple):
-    """What training carries from step to step.
+    """The state of training.
 
     Attributes:
       params: of the flow.
-      ema: running average of params, which is judged and drawn from.
+      ema: running average of params, used for evaluation and sampling.
       opt_state: of the optimizer.
       count: steps done.
     """
@@ -75,24 +81,28 @@ class State(NamedTuple):
     count: Any
 
 
-def adam(config: FlowConfig, examples: int) -> optax.GradientTransformation:
-    """Adam with a short warm-up, a cosine to zero over all steps, and clipping against spikes.
+def schedule(config: FlowConfig) -> optax.Schedule:
+    """A short warm-up, then a cosine to zero over all steps."""
+    steps = config.steps
+    return optax.warmup_cosine_decay_schedule(
+        0.0, config.learning_rate, warmup_steps=max(1, steps // 20), decay_steps=max(2, steps)
+    )
 
-    Only the kernels of the conditioners decay: pulling actnorm's or a 1x1 convolution's scales
-    towards one would undo what they learn from the data.
+
+def adam(config: FlowConfig, examples: int) -> optax.GradientTransformation:
+    """AdamW with a short warm-up, a cosine decay to zero, and clipping of the gradient's norm.
+
+    Weight decay applies to the kernels of the conditioners only. The parameters of actnorm and of
+    the 1x1 convolutions hold the scale of the data, which decay would pull towards one.
     """
 
     def kernels(params):
         return jax.tree.map_with_path(lambda path, _: "kernel" in str(path[-1]), params)
 
-    steps = config.steps
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, config.learning_rate, warmup_steps=max(1, steps // 20), decay_steps=max(2, steps)
-    )
     decay = config.weight_decay / examples
     return optax.chain(
         optax.clip_by_global_norm(100.0),
-        optax.adamw(schedule, weight_decay=decay, mask=kernels),
+        optax.adamw(schedule(config), weight_decay=decay, mask=kernels),
     )
 
 
@@ -103,12 +113,13 @@ def maximum_likelihood(
     init_batch: int,
     ema_decay: float = 0.999,
     noise: Callable | None = None,
+    rate: optax.Schedule | None = None,
 ) -> Method:
     """Minimises bits/dim of dequantized images.
 
-    bits/dim = -(log p((x + u) / levels) - D log levels) / (D log 2), an upper bound in expectation
-    on the codelength of the integers x. The method offers `sample`, and as `log_prob` the bound
-    with one draw of u.
+    bits/dim = -(log p((x + u) / levels) - D log levels) / (D log 2). Its expectation over u is an
+    upper bound of the code length of the integers x. The method also has `sample`, and `log_prob`,
+    the bound with one draw of u.
 
     Args:
       flow: on images [B, H, W, C] with values in [0, 1).
@@ -116,8 +127,9 @@ def maximum_likelihood(
       data: the images.
       init_batch: number of images that `init` gets.
       ema_decay: of the running average of the parameters (Polyak & Juditsky 1992).
-      noise: (key, integers) -> (y, logdet), what training sees. By default uniform dequantization,
-        which the evaluation always uses.
+      noise: (key, integers) -> (y, logdet), the noisy images of training. The default is uniform
+        dequantization, which the evaluation always uses.
+      rate: the optimizer's schedule, to report the learning rate of each step.
     """
     dims = math.prod(data.shape)
 
@@ -131,7 +143,7 @@ def maximum_likelihood(
         init_key, noise_key = jax.random.split(key)
         y, _ = (noise or uniform)(noise_key, batch["image"])
         params = flow.init(init_key, y)
-        # The average is a copy: the step donates the state, and no buffer can be donated twice.
+        # A copy: the step donates the state, and a buffer can be donated only once.
         ema = jax.tree.map(jnp.copy, params)
         return State(params, ema, optimizer.init(params), jnp.zeros((), jnp.int32))
 
@@ -143,6 +155,8 @@ def maximum_likelihood(
         count = state.count + 1
         ema = update_ema(params, state.ema, count, ema_decay)
         metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+        if rate:
+            metrics["learning_rate"] = rate(state.count)
         return State(params, ema, opt_state, count), metrics
 
     def evaluate(state, batch, key):
@@ -160,7 +174,7 @@ def maximum_likelihood(
         return flows.quantize(y, data.levels).astype(jnp.uint8)
 
     def sample(state, key, count):
-        return in_blocks(functools.partial(block, state.ema), key, count)
+        return in_blocks(lambda key, numbers: block(state.ema, key, len(numbers)), key, count)
 
     @jax.jit
     def log_prob(state, x, key):
@@ -175,12 +189,13 @@ def maximum_likelihood(
         sample=sample,
         log_prob=log_prob,
         init_batch=init_batch,
+        meanings=METRICS,
     )
 
 
 def _pictures(flow: flows.Bijector, data: Images):
-    """Samples, one noise at rising temperatures, ways between real images, reconstructions."""
-    # Every sheet is 64 images, 8 a row, so that each direction is compiled once.
+    """Samples, one noise at rising temperatures, interpolations, reconstructions."""
+    # Every sheet takes 64 images through the flow, so that each direction is compiled once.
     forward, inverse = jax.jit(flow.forward), jax.jit(lambda params, z: flow.inverse(params, z)[0])
     rising = jnp.linspace(0, 1, 8)
     slow, fast = jnp.repeat(rising, 8), jnp.tile(rising, 8)  # by row, by column
@@ -197,16 +212,48 @@ def _pictures(flow: flows.Bijector, data: Images):
         z, _ = forward(state.ema, real)
         noise = optax.tree.random_like(key, z)
         start, end = (take(z, jnp.repeat(pair, 8)) for pair in jnp.arange(16).reshape(2, 8))
-        sheets = {
+        latents = {
             "samples": noise,
             "samples_cooler": times(noise, jnp.full(64, 0.7)),
             "temperatures": times(take(noise, jnp.tile(jnp.arange(8), 8)), slow),
             "interpolation": jax.tree.map(jnp.add, times(start, 1 - fast), times(end, fast)),
             "reconstruction": z,
         }
-        images = {name: inverse(state.ema, latents) for name, latents in sheets.items()}
-        again = images["reconstruction"]
-        images["reconstruction"] = jnp.concatenate([real[:8], again[:8], jnp.abs(again - real)[:8]])
-        return {name: grid(jax.device_get(sheet), columns=8) for name, sheet in images.items()}
+        images = jax.device_get({name: inverse(state.ema, z) for name, z in latents.items()})
+        real = np.asarray(real)
+
+        def titled(name, title, rows=()):
+            return sheet(images[name], 8, title, rows)
+
+        test = sheet(real, 8, "test images")
+        return {
+            "samples": beside(titled("samples", "samples, temperature 1"), test),
+            "samples_cooler": beside(
+                titled("samples_cooler", "the same noise at temperature 0.7"), test
+            ),
+            "temperatures": titled(
+                "temperatures",
+                "one noise in each column, times the temperature of the row",
+                [f"{temperature:.2f}" for temperature in rising],
+            ),
+            "interpolation": titled(
+                "interpolation",
+                "each row: straight line between the latents of two test images",
+            ),
+            "reconstruction": _reconstruction(real[:8], images["reconstruction"][:8]),
+        }
 
     return pictures
+
+
+def _reconstruction(real: np.ndarray, again: np.ndarray) -> np.ndarray:
+    """Test images, their reconstructions, and the errors times a factor that the label names."""
+    error = np.abs(again - real).astype(np.float64)
+    largest = np.max(error, where=np.isfinite(error), initial=0.0)
+    factor = f"{1 / largest:.0e}" if largest > 0 else "1"
+    return sheet(
+        np.concatenate([real, again, error * float(factor)]),
+        8,
+        "test images through the flow and back",
+        ["test image", "inverse(forward)", f"|error| x {factor}"],
+    )

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from benchmarks import gans
-from experiments.methods.adversarial import Turn, begin, play
+from experiments.methods.players import Turn, begin, play
 from jaxgen import regularizers
 
 torch = pytest.importorskip("torch", reason="the comparison with PyTorch needs torch")

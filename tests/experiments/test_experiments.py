@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import experiments
-from experiments.lib import devices, loop, runs
+from experiments.lib import devices, loop, report, runs
 from experiments.lib.config import Above, AtLeast, rules_of
 from experiments.lib.errors import UserError
 from experiments.lib.logs import Logs
@@ -42,6 +42,8 @@ def run(module, folder, **changes):
 
     summary = loop.train(name_of(module), config, data, method._replace(step=counted))
     assert len(traces) == 1, "the step was traced more than once"
+    unexplained = [n for n in summary["metrics"] if not report.meaning(n, method.meanings)]
+    assert not unexplained, "METRICS has no line for a final number"
     return summary
 
 
@@ -94,7 +96,8 @@ def interrupt_after(monkeypatch, step):
 
 
 @pytest.mark.slow
-def test_runs_resumes_and_does_not_mind_the_devices(module, tmp_path, monkeypatch):
+def test_runs_resumes_and_does_not_mind_the_devices(module, tmp_path, monkeypatch, complete_figure):
+    monkeypatch.setattr(module, "figure", complete_figure, raising=False)
     whole = run(module, tmp_path / "whole")
     assert whole["metrics"], "nothing was measured"
     assert all(np.isfinite(value) for value in whole["metrics"].values())

@@ -1,15 +1,17 @@
 """Checkpoints: damage of any kind is noticed, said, and survived."""
 
+import os
 import pathlib
 import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from experiments.lib import devices
-from experiments.lib.checkpoints import Checkpoints
+from experiments.lib.checkpoints import Checkpoints, read, steps
 from experiments.lib.errors import DivergedError, UserError
 
 
@@ -157,7 +159,11 @@ def test_all_damaged_is_an_error_and_nothing_is_touched(saved, like):
 def test_another_state_is_named(saved, like, sharding):
     like["f32"] = jax.ShapeDtypeStruct((7,), jnp.float32, sharding=sharding)
     checkpoints = Checkpoints(saved)
-    with pytest.raises(UserError, match=r"other leaves: \['f32'\] float32\[3000\], .*\[7\]"):
+    expected = (
+        r"/5: the state differs: \['f32'\] float32\[3000\] there and"
+        r" float32\[7\] here; .* expected one of the same flags and version of the code, or another"
+    )
+    with pytest.raises(UserError, match=expected):
         checkpoints.restore(like)
     checkpoints.close()
 
@@ -170,3 +176,72 @@ def test_a_state_that_is_not_finite_is_not_saved(tmp_path, sharding):
         checkpoints.save(7, jax.device_put(state, sharding), seconds=0)
     checkpoints.close()
     assert not _files(tmp_path)
+
+
+def _listing(folder):
+    """All that a reader could change: names, sizes, times."""
+    return {
+        str(path): (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in [folder, *folder.rglob("*")]
+    }
+
+
+def test_reading_changes_nothing(saved, like):
+    (saved / "6.orbax-checkpoint-tmp").mkdir()  # as a writer has it while it writes
+    _cut(saved / "5" / "proof" / "metadata")
+    before = _listing(saved.parent)
+    assert read(saved, like)[0] == 4
+    step, state, seconds = read(saved, like, step=3)
+    assert (step, seconds, steps(saved)) == (3, 1.5, [3, 4, 5])
+    jax.tree.map(np.testing.assert_array_equal, state, _state(3))
+    with pytest.raises(UserError, match=r"no step 2; expected one of 3, 4, 5"):
+        read(saved, like, step=2)
+    with pytest.raises(UserError, match=r"/5: .* none of the 1 checkpoints"):
+        read(saved, like, step=5)
+    assert _listing(saved.parent) == before
+
+
+def test_a_folder_that_may_only_be_read_can_be_read(saved, like):
+    for path in [*saved.rglob("*"), saved]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    assert read(saved, like)[0] == 5
+
+
+def test_no_checkpoint_to_read(tmp_path, like):
+    with pytest.raises(UserError, match="nowhere: holds no checkpoint"):
+        read(tmp_path / "nowhere", like)
+    assert steps(tmp_path / "nowhere") == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file: Not a directory; expected a folder of checkpoints"):
+        steps(tmp_path / "file")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_what_the_writer_deletes_meanwhile_is_not_called_damaged(
+    saved, like, sharding, monkeypatch, capsys
+):
+    """The newest is gone, and a newer one there, before its arrays are read."""
+    restore, asked = ocp.StandardCheckpointHandler.restore, []
+
+    def slow(self, place, args):
+        asked.append(place.parent.name)
+        if len(asked) == 1:
+            os.rename(saved / "5", saved / "6")
+            proof = saved / "6" / "proof" / "metadata"
+            proof.write_text(proof.read_text().replace("2.5", "3.0"))
+        return restore(self, place, args=args)
+
+    monkeypatch.setattr(ocp.StandardCheckpointHandler, "restore", slow)
+    step, _, seconds = read(saved, like)
+    assert (step, seconds, asked) == (6, 3.0, ["5", "6"])
+    assert not capsys.readouterr().err
+
+
+def test_a_chosen_checkpoint_is_kept_beside_the_last(tmp_path, sharding):
+    checkpoints = Checkpoints(tmp_path)
+    for step in range(1, 8):
+        checkpoints.save(step, jax.device_put(_state(step), sharding), seconds=0)
+        if step in (1, 3):
+            checkpoints.keep(step)
+    checkpoints.close()
+    assert steps(tmp_path) == [3, 5, 6, 7]

@@ -7,9 +7,19 @@ from typing import Annotated
 
 import pytest
 
-from experiments.lib import launch
-from experiments.lib.config import CHANGEABLE, Above, AtLeast, Below, RunConfig, rules_of
+from experiments.lib import launch, logs
+from experiments.lib.config import (
+    CHANGEABLE,
+    Above,
+    AtLeast,
+    Below,
+    RunConfig,
+    flag,
+    overridden,
+    rules_of,
+)
 from experiments.lib.errors import UserError
+from experiments.lib.sources.images import ImageConfig
 
 
 def _launch(monkeypatch, build, config_type, *flags):
@@ -24,8 +34,9 @@ def test_flags_become_the_config(monkeypatch, toy):
     def build(config):
         return "data", config
 
-    _launch(monkeypatch, build, toy.Config, "--rate", "0.5", "--batch-size", "8", "--seed", "3")
-    config = toy.Config(rate=0.5, batch_size=8, seed=3)
+    _launch(monkeypatch, build, toy.Config, "--rate", "0.5", "--batch_size", "8", "--steps=1e3")
+    config = toy.Config(rate=0.5, batch_size=8, steps=1000)
+    assert type(config.steps) is int
     assert seen == [("test_config", config, "data", config)]
 
 
@@ -34,9 +45,11 @@ def test_help_shows_every_knob_and_the_docstring(monkeypatch, toy, capsys):
         _launch(monkeypatch, toy.build, toy.Config, "--help")
     assert end.value.code == 0
     shown = capsys.readouterr().out
-    assert "A method of milliseconds" in shown
-    for name in (field.name for field in dataclasses.fields(toy.Config)):
-        assert "--" + name.replace("_", "-") in shown
+    assert "A method of milliseconds" in shown.partition("--workdir")[0]
+    # The rest of the docstring comes after the flags, as it is.
+    assert shown.endswith("\n" + toy.__doc__.partition("\n")[2].rstrip() + "\n")
+    for field in dataclasses.fields(toy.Config):
+        assert f"{flag(field.name)} " in shown
     assert "Learning rate." in shown
     assert "Folder of this run" in shown
 
@@ -44,8 +57,16 @@ def test_help_shows_every_knob_and_the_docstring(monkeypatch, toy, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--stepz", "3"], "Unrecognized options: --stepz, 3 (--help"),
-        (["--steps", "many"], "--steps: invalid literal for int() with base 10: 'many' (--help"),
+        (["--stepz", "3"], "--stepz: no such flag; did you mean --steps? (--help lists the flags)"),
+        (["--batch_sise=3"], "--batch-sise: no such flag; did you mean --batch-size? (--help"),
+        (["--epochs", "3"], "--epochs: no such flag; did you mean --steps? (--help"),
+        (["--wd", "3"], "--wd: no such flag (--help"),  # the toy has no --weight-decay
+        (["--no-steps"], "--no-steps: no such flag; did you mean --steps? (--help"),
+        (["--qqqq"], "--qqqq: no such flag (--help"),
+        (["--steps", "many"], "error: --steps: many is no integer; expected one, such as 1000 or"),
+        (["--steps", "1.5"], "--steps: 1.5 is no integer; expected one, such as 1000 or 1e3 (--h"),
+        (["--steps", "nan"], "--steps: nan is no integer; expected one"),
+        (["--steps", "inf"], "--steps: inf is no integer; expected one"),
         (["--steps"], "Missing value for argument '--steps'"),
         (["--steps", "0"], "--steps 0: expected an integer of at least 1"),
         (["--batch-size", "-8"], "--batch-size -8: expected an integer of at least 1"),
@@ -56,12 +77,18 @@ def test_help_shows_every_knob_and_the_docstring(monkeypatch, toy, capsys):
         (["--seed", "-1"], "--seed -1: expected an integer of at least 0"),
         (["--seed", str(2**32)], f"--seed {2**32}: expected seeds below {2**32}"),
         (["--data", "mnist"], "--data mnist: needs --data-dir"),
-        (["--data", "no_such_set"], "invalid choice"),
+        (["--data", "no_such_set"], "--data no_such_set: needs --data-dir"),
+        (["--data", "folder", "--data-dir", "/nowhere"], "/nowhere: expected a folder of pictures"),
         (["--data", "mnist", "--data-dir", "/nowhere"], "--data mnist: no /nowhere/"),
         (["--workdir", "/dev/null/run"], "--workdir /dev/null/run: Not a directory"),
+        (["--workdir", "gs://b/run"], "--workdir gs://b/run: expected a folder; mount the bucket"),
+        (["--data-dir", "~nobody-here/x"], "--data-dir ~nobody-here/x: no such user; expected a"),
+        (["--keep-best", "cfid"], "--keep-best cfid: expected min:METRIC or max:METRIC"),
+        (["--override", "rate,hue"], "--override rate,hue: no flag is called hue; expected names"),
     ],
 )
 def test_a_fault_is_one_line(monkeypatch, toy, capsys, flags, message):
+    monkeypatch.setattr(logs, "_PATIENCE", 600)
     with pytest.raises(SystemExit) as end:
         _launch(monkeypatch, toy.build, toy.Config, *flags)
     assert end.value.code == 2
@@ -124,3 +151,16 @@ def test_rules_are_inherited_and_may_be_replaced(knobs, message):
 def test_a_new_default_keeps_the_rules_of_the_knob():
     assert rules_of(Ruled)["steps"] == [AtLeast(1), CHANGEABLE]
     assert rules_of(Ruled)["seeds"] == [AtLeast(2)]
+
+
+def test_a_tilde_is_the_users_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    config = ImageConfig(workdir="~/run", data_dir="~", init_from="a~b")
+    assert (config.workdir, config.data_dir, config.init_from) == (
+        "/home/ada/run", "/home/ada", "a~b",
+    )  # fmt: skip
+
+
+def test_overridden_flags_are_named_as_flags_or_fields():
+    config = RunConfig(override="batch-size,--seed, init_from,from")
+    assert overridden(config) == {"batch_size", "seed", "init_from"}

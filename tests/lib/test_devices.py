@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.lib import devices
+from experiments.lib import devices, workdir
 from experiments.lib.errors import UserError
 
 _FOUR = {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"}
@@ -21,7 +21,7 @@ _FOUR = {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_devi
 
 _TOUCH_FREED_MEMORY = """
 import ctypes, resource, threading
-from experiments.lib import devices
+from experiments.lib import devices, workdir
 devices.keep_memory()
 libc, size = ctypes.CDLL(None), 1 << 26
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
@@ -49,8 +49,8 @@ def test_freed_memory_is_kept_for_the_next_step():
 
 def test_the_mesh_has_every_device_in_order():
     mesh = devices.make_mesh()
-    assert mesh.axis_names == ("data",)
-    assert list(mesh.devices) == jax.devices()
+    assert mesh.axis_names == ("data", "fsdp")
+    assert list(mesh.devices.flat) == jax.devices()
 
 
 def test_a_batch_is_split_over_the_devices():
@@ -59,6 +59,12 @@ def test_a_batch_is_split_over_the_devices():
     assert [shard.data.tolist() for shard in batch.addressable_shards] == [
         [2 * i, 2 * i + 1] for i in range(8)
     ]
+
+
+_SLURM_TASK = {
+    "SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -77,6 +83,17 @@ def test_a_batch_is_split_over_the_devices():
             {"JAX_COORDINATOR_ADDRESS": "a", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "0"},
             "JAX_COORDINATOR_ADDRESS=a: expected host:port",
         ),
+        (
+            {"SLURM_JOB_ID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2"},
+            "SLURM_STEP_NUM_TASKS=2 without SLURM_STEP_NODELIST, SLURM_PROCID, SLURM_LOCALID: "
+            "expected a process that srun or mpirun started; unset SLURM_STEP_NUM_TASKS to run one",
+        ),
+        (
+            {**_SLURM_TASK, "SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS": "2"},
+            "SLURM_STEP_NUM_TASKS=4, SLURM_NTASKS=2: expected equal numbers",
+        ),
+        ({"SLURM_STEP_NUM_TASKS": "two"}, "SLURM_STEP_NUM_TASKS=two: expected a number"),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "OMPI_COMM_WORLD_SIZE=2 without OMPI_COMM_WORLD_RANK"),
     ],
 )
 def test_a_cluster_that_is_half_described(monkeypatch, environment, message):
@@ -84,6 +101,24 @@ def test_a_cluster_that_is_half_described(monkeypatch, environment, message):
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=message):
         devices.start()
+
+
+def test_what_jax_refuses_is_one_line(monkeypatch):
+    def refuse():
+        raise RuntimeError("Barrier timed out\n  1/2 tasks")
+
+    monkeypatch.setattr(jax.distributed, "initialize", refuse)
+    for name, value in {**_SLURM_TASK, "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="not be joined: Barrier timed out 1/2 tasks"):
+        devices.start()
+
+
+def test_libtpu_on_a_machine_without_a_tpu_is_no_cluster(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "libtpu")
+    assert jax.devices()  # as in a session that has computed before, where JAX refuses to join
+    devices.start()
+    assert not jax.distributed.is_initialized()
 
 
 def _by_hand(port, index):
@@ -127,6 +162,19 @@ def test_two_processes_compute_what_one_does(whole, start, outcome, tmp_path, cl
         np.testing.assert_allclose(list(line.values()), list(other.values()), rtol=1e-5)
 
 
+def test_two_processes_are_refused_together(start, tmp_path):
+    """Only one of them has tried the lock, and none waits for the other."""
+    with workdir.locked(tmp_path):
+        programs = _start_two(start, _by_hand, "--workdir", tmp_path)
+        said = [program.communicate()[1] for program in programs]
+    assert [program.returncode for program in programs] == [2, 2], said
+    line = f"error: --workdir {tmp_path}: process {os.getpid()} on {socket.gethostname()} is tr"
+    assert said[0] == said[1]
+    assert said[0].startswith(line)
+    assert said[0].count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("number", "codes"), [(signal.SIGTERM, (143, 143)), (signal.SIGINT, (143, 130))]
 )
@@ -143,7 +191,7 @@ def test_two_processes_stop_after_the_same_step(start, outcome, tmp_path, number
     assert 0 < int(checkpoint.name) < 1500
     short = ("--steps", int(checkpoint.name) + 30)
     said = _finish(_start_two(start, _by_hand, *flags, *short))
-    assert f"continuing after step {checkpoint.name}" in said[0][0]
+    assert f"continuing after step {checkpoint.name}" in said[0][1]
     steps = [line["step"] for line in outcome(folder)[0] if "train/loss" in line]
     assert steps == list(range(1, int(checkpoint.name) + 31))
     assert json.loads((folder / "summary.json").read_text())["device"] == "8 x cpu"

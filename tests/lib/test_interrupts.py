@@ -30,9 +30,7 @@ def _ends(program, number, name) -> None:
     _, errors = program.communicate(timeout=60)
     assert program.returncode == 128 + number, errors
     lines = [line for line in errors.splitlines() if line]
-    assert lines == [
-        f"stopped by {name}; the same command continues a run from its last checkpoint"
-    ]
+    assert lines == [f"stopped by {name}; a run keeps its last checkpoint"]
 
 
 IN_NATIVE_CODE = """
@@ -129,3 +127,31 @@ def test_in_a_session_the_second_control_c_is_an_exception():
         timeout=60,
     )
     assert done.stdout == "raised\n"
+
+
+def test_a_run_whose_output_nobody_reads_ends_quietly(toy, tmp_path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, toy.__file__, "--workdir", str(tmp_path / "run")]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=writing, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stdout) == (141, b"")
+    assert (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+OTHER_PIPE = """
+import os
+from experiments.lib import interrupts
+reading, writing = os.pipe()
+os.close(reading)
+with interrupts.without_reader():
+    os.write(writing, b"x")
+"""
+
+
+def test_another_pipe_that_breaks_is_a_fault():
+    done = subprocess.run(
+        [sys.executable, "-c", OTHER_PIPE], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "BrokenPipeError" in done.stderr

@@ -1,10 +1,14 @@
 """The loop: the same numbers however it is stopped, split or repeated."""
 
+import dataclasses
 import json
 import os
 import random
+import re
+import resource
 import shutil
 import signal
+import socket
 import threading
 import time
 
@@ -13,12 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.lib import devices, loop
+from experiments.lib import checkpoints, devices, loop, workdir
+from experiments.lib.batches import first_batch
 from experiments.lib.config import RunConfig
 from experiments.lib.dataset import Arrays, Dataset
 from experiments.lib.errors import DivergedError, UserError
 from experiments.lib.loop import train
 from experiments.lib.method import Method
+from experiments.lib.programs import compile_method
 from experiments.lib.sources.images import load_images
 
 
@@ -142,7 +148,7 @@ def test_more_steps_continue_a_finished_run(toy, whole, outcome, tmp_path, capsy
     toy.main(toy.Config(workdir=str(folder)))
     assert outcome(folder)[1:] == outcome(whole)[1:]
     before = {path: path.read_bytes() for path in folder.rglob("*.json*")}
-    with pytest.raises(UserError, match="--steps 30: the run has done 60"):
+    with pytest.raises(UserError, match=r"--steps 30: the run in .*run has done 60; expected"):
         toy.main(toy.Config(workdir=str(folder), steps=30))
     assert {path: path.read_bytes() for path in folder.rglob("*.json*")} == before
 
@@ -171,9 +177,9 @@ def test_killed_at_random_is_the_same_run(toy, start, outcome, tmp_path):
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 299, "train/lo')  # a line that a kill cut
     program = start(*flags)
-    printed, errors = program.communicate()
+    _, errors = program.communicate()
     assert program.returncode == 0, errors
-    assert "continuing after step" in printed
+    assert "continuing after step" in errors
     assert outcome(folder) == outcome(tmp_path / "whole")
 
 
@@ -311,3 +317,185 @@ def test_a_batch_of_tokens_trains_as_one_of_images_does(tmp_path):
     metrics = train("bigrams", config, data, method)["metrics"]
     assert 0 < metrics["nll"] < 0.1
     assert metrics["start"] == pytest.approx(tokens[77:, 0].mean())
+
+
+def _settings(folder, file="config.json"):
+    return json.loads((folder / file).read_text())
+
+
+def _all(folder) -> dict:
+    """Content of every file but the lock's."""
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != ".lock"}
+
+
+def test_a_second_start_of_a_live_run_is_refused(toy, start, outcome, tmp_path):
+    """Also with another flag, and by the owner's own process; a kill leaves no lock behind."""
+    folder = tmp_path / "run"
+    flags = ("--workdir", folder, "--steps", 100, "--pause", 3, "--checkpoint-every", 0)
+    program = start(*flags)
+    while program.poll() is None and not _has_logged(folder, 20):
+        time.sleep(0.01)
+    settings = (folder / "config.json").read_bytes()
+    second = start(*flags, "--rate", 0.3)
+    said = second.communicate()[1]
+    assert second.returncode == 2
+    expected = f"--workdir {folder}: process {program.pid} on {socket.gethostname()} is training"
+    assert said == f"error: {expected} there\n"
+    assert (folder / "config.json").read_bytes() == settings
+    assert program.poll() is None
+    program.kill()
+    program.communicate()
+    assert (folder / ".lock").exists()
+    toy.main(toy.Config(workdir=str(folder), steps=20, rate=0.3))
+    assert not (folder / ".lock").exists()
+    with workdir.locked(folder), pytest.raises(UserError, match=f"process {os.getpid()} on"):
+        toy.main(toy.Config(workdir=str(folder), steps=20, rate=0.3))
+
+
+def test_a_reader_does_not_disturb_the_writer(toy, start, tmp_path):
+    config = toy.Config(workdir=str(tmp_path / "run"), checkpoint_every=3, eval_every=0, steps=400)
+    data, method = toy.build(config)
+    first = first_batch(data.train, config.batch_size, 0, (0, 1))
+    mesh = devices.make_mesh()
+    like = compile_method(config, mesh, method, devices.global_batch(mesh, first)).state
+    program = start(
+        "--workdir", config.workdir, "--checkpoint-every", 3, "--eval-every", 0, "--steps", 400
+    )
+    seen = set()
+    while program.poll() is None:
+        if checkpoints.steps(tmp_path / "run" / "checkpoints"):
+            step, state, _ = checkpoints.read(tmp_path / "run" / "checkpoints", like)
+            assert int(state["count"]) == step
+            seen.add(step)
+    said = program.communicate()
+    assert program.returncode == 0, said
+    assert "damaged" not in said[1]
+    assert len(seen) > 3
+
+
+def test_a_summary_answers_to_its_own_flags_alone(toy, whole, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    shutil.rmtree(folder / "checkpoints")
+    before = _all(folder)
+    for changed, message in [
+        (
+            {"rate": 0.2},
+            "holds a run with other flags (--rate 0.1 there and 0.2 here); expected",
+        ),
+        ({"steps": 30}, "has done 60; expected at least as many"),
+        ({"steps": 90}, "has done 60 and its checkpoints are gone; expected --steps 60, or anothe"),
+        ({"rate": 0.2, "override": "rate"}, "expected more --steps to override them for, or an"),
+    ]:
+        with pytest.raises(UserError, match=re.escape(message)):
+            toy.main(toy.Config(workdir=str(folder), **changed))
+        assert _all(folder) == before
+    assert toy.main(toy.Config(workdir=str(folder), log_every=7))["steps"] == 60
+    # Also where config.json has moved on: as if more steps with another flag had been killed.
+    shutil.copytree(whole / "checkpoints", folder / "checkpoints")
+    later = toy.Config(workdir=str(folder), steps=90, rate=0.2)
+    workdir.write_json(folder / "config.json", workdir.settings("toy", later))
+    with pytest.raises(UserError, match=r"--rate 0.1 there and 0.2 here"):
+        toy.main(dataclasses.replace(later, steps=60))
+    assert toy.main(dataclasses.replace(later, steps=60, rate=0.1))["config"]["rate"] == 0.1
+
+
+def test_a_flag_is_changed_on_purpose_and_it_is_noted(toy, whole, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    more = toy.Config(workdir=str(folder), rate=0.05, steps=70)
+    with pytest.raises(UserError, match="other flags"):
+        toy.main(more)
+    toy.main(dataclasses.replace(more, override="rate"))
+    assert "--steps 70, not 60: a schedule over all steps is stretched" in capsys.readouterr().err
+    notes = [
+        {"step": 60, "flag": "--steps", "before": 60, "now": 70},
+        {"step": 60, "flag": "--rate", "before": 0.1, "now": 0.05},
+    ]
+    assert _settings(folder)["changes"] == _settings(folder, "summary.json")["changes"] == notes
+    assert _settings(folder)["config"]["rate"] == 0.05
+    toy.main(dataclasses.replace(more, steps=80))  # the new value is the folder's from now on
+    assert _settings(folder)["changes"] == [
+        *notes, {"step": 70, "flag": "--steps", "before": 70, "now": 80},
+    ]  # fmt: skip
+
+
+def test_a_run_begins_with_the_state_of_another(toy, whole, outcome, tmp_path):
+    config = toy.Config(workdir=str(tmp_path / "run"), steps=20, init_from=str(whole))
+    before = _all(whole)
+    toy.main(config)
+    assert _all(whole) == before
+    assert _settings(tmp_path / "run")["from"] == {"run": str(whole), "step": 60}
+    lines, _, _ = outcome(tmp_path / "run")
+    assert [line["step"] for line in lines if "train/loss" in line] == list(range(1, 21))
+    assert lines[0]["train/loss"] < 0.8 * outcome(whole)[0][0]["train/loss"]
+    with pytest.raises(UserError, match=r'flags \(--from .* there and "" here\)'):
+        toy.main(dataclasses.replace(config, init_from=""))
+    assert toy.main(config)["from"]["step"] == 60
+    other = dataclasses.replace(config, workdir=str(tmp_path / "other"), seeds=2)
+    expected = r"--from .*/60: the state differs: \['count'\] int32\[\] there and int32\[2\] here,"
+    with pytest.raises(UserError, match=expected):
+        toy.main(other)
+    with pytest.raises(UserError, match=r"--from .*/no: .*no/checkpoints: holds no checkpoint"):
+        toy.main(dataclasses.replace(other, init_from=str(tmp_path / "no")))
+
+
+@pytest.mark.parametrize(("seeds", "checkpoint_every"), [(1, 10), (2, 7)])
+def test_the_best_checkpoint_is_kept(toy, start, tmp_path, seeds, checkpoint_every):
+    """Also where a test falls between two checkpoints, and with several seeds."""
+    flags = {"steps": 60, "eval_every": 5, "seeds": seeds, "checkpoint_every": checkpoint_every}
+    folder = tmp_path / "run"
+    toy.main(toy.Config(workdir=str(folder), keep_best="max:nll", **flags))
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    found = {line["step"]: line["test/nll"] for line in lines if "test/nll" in line}
+    best = max(found, key=found.__getitem__)
+    assert best < 40  # what the last three checkpoints do not hold
+    last = [step for step in range(61) if step % checkpoint_every == 0 or step == 60][-3:]
+    assert checkpoints.steps(folder / "checkpoints") == [best, *last]
+    assert _settings(folder, "summary.json")["best"] == {"step": best, "by": "max:nll"}
+    # More steps find it again among the tests of before.
+    flags["steps"] = 70
+    toy.main(toy.Config(workdir=str(folder), keep_best="max:nll", **flags))
+    assert checkpoints.steps(folder / "checkpoints")[0] == best
+    with pytest.raises(UserError, match=r"max:fame: the test has no such metric; .* of accuracy, "):
+        toy.main(toy.Config(workdir=str(folder), keep_best="max:fame", **flags | {"steps": 80}))
+
+
+def test_a_test_that_fails_loses_no_step(toy, whole, outcome, tmp_path, monkeypatch):
+    """Of the last step and of another; the test is made up for, and the run is the same."""
+    folder = tmp_path / "run"
+    evaluate = loop._evaluate
+    for failing in (20, 60):
+
+        def fail(*arguments, failing=failing):
+            if arguments[-1] == failing:
+                raise UserError("record 3 of the test split is damaged")
+            return evaluate(*arguments)
+
+        monkeypatch.setattr(loop, "_evaluate", fail)
+        with pytest.raises(UserError, match="record 3"):
+            toy.main(toy.Config(workdir=str(folder)))
+        assert checkpoints.steps(folder / "checkpoints")[-1] == failing
+    monkeypatch.setattr(loop, "_evaluate", evaluate)
+    toy.TRACES.clear()
+    toy.main(toy.Config(workdir=str(folder)))
+    assert toy.TRACES["step"] == 0
+    assert outcome(folder) == outcome(whole)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_one_line(start, tmp_path):
+    """A limit on the size of files stands for a full disk; nothing of orbax is printed."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    folder = tmp_path / "run"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, limit[1]))
+    try:
+        program = start(
+            "--workdir", folder, "--eval-every", 0, "--checkpoint-every", 5,
+            JAX_ENABLE_COMPILATION_CACHE="false",
+        )  # fmt: skip
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    said = [line for line in program.communicate()[1].splitlines() if not line.startswith("step")]
+    assert program.returncode == 2
+    assert len(said) == 1, said
+    assert said[0].startswith(f"error: {folder}/checkpoints: cannot be written (")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.lib.pictures import figure, grid, save_png
+from experiments.lib.pictures import beside, figure, grid, save_png, sheet
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -47,6 +47,46 @@ def test_grid_enlarges_small_images():
     assert sheet.shape == (60, 180, 3)
     np.testing.assert_allclose(sheet[6:54:6, 6:54:6], images[0] / 255, rtol=1e-6)
     assert grid(np.zeros((1, 64, 64, 1)), columns=1).shape == (66, 66, 1)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_sheet_is_a_grid_below_its_title_and_right_of_its_labels(channels):
+    images = np.random.default_rng(0).uniform(size=(6, 8, 8, channels))
+    cells, titled = grid(images, columns=3), sheet(images, 3, "six images")
+    np.testing.assert_array_equal(titled[-len(cells) :], cells)
+    assert titled.shape[1] == cells.shape[1]
+    title = titled[: -len(cells)]
+    assert title.min() < 0.5 < title.mean() < 1  # black on white
+    labelled = sheet(images, 3, "six images", ["upper", "lower"])
+    np.testing.assert_array_equal(labelled[-len(cells) :, -cells.shape[1] :], cells)
+    labels = labelled[-len(cells) :, : -cells.shape[1]].reshape(2, -1)
+    assert (labels.min(axis=1) < 0.5).all()  # each row has its own, in its own height
+    assert not np.array_equal(*labels)
+
+
+def test_a_long_title_is_wrapped_and_whole():
+    images = np.ones((1, 8, 8, 1))
+    short, long = (sheet(images, 1, "word " * n)[:-60, :, 0] for n in (1, 6))
+    assert len(long) > 4 * len(short)
+    assert (long[:, [0, 1, -2, -1]] == 1).all()  # nothing is cut at the edges
+    wide = sheet(np.ones((9, 8, 8, 1)), 9, "word " * 6)
+    assert len(wide) < len(long)
+
+
+def test_labels_that_do_not_fit_the_rows():
+    with pytest.raises(ValueError, match="3 labels of rows; expected 2"):
+        sheet(np.zeros((4, 8, 8, 1)), 2, "title", ["a", "b", "c"])
+
+
+def test_sheets_beside_each_other():
+    tall, low = np.zeros((50, 10, 3)), np.full((20, 30, 3), 0.5)
+    both = beside(tall, low)
+    assert len(both) == 50
+    np.testing.assert_array_equal(both[:, :10], tall)
+    np.testing.assert_array_equal(both[:20, -30:], low)
+    assert (both[20:, -30:] == 1).all()
+    assert (both[:, 10:-30] == 1).all()
+    assert both.shape[1] > 40
 
 
 def test_a_figure_is_an_image_of_what_was_drawn():

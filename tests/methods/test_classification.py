@@ -18,7 +18,7 @@ def test_pixels_are_within_zero_and_one():
 
 
 def test_what_is_measured_is_right():
-    network = mlp(8, 1)
+    network = mlp(10, 8, 1)
     method = classifier(network, optax.sgd(0.1), DATA)
     state = method.init(KEY, BATCH)
     measured = method.evaluate(state, BATCH, KEY)
@@ -34,7 +34,7 @@ def test_what_is_measured_is_right():
 
 
 def test_it_learns_what_it_is_shown():
-    method = classifier(mlp(32, 1), optax.adam(1e-2), DATA)
+    method = classifier(mlp(10, 32, 1), optax.adam(1e-2), DATA)
     state = method.init(KEY, BATCH)
     step = jax.jit(method.step)
     for _ in range(60):
@@ -46,7 +46,7 @@ def test_a_penalty_is_added_to_the_loss_and_followed():
     def penalty(params, images):
         return 3.0 * optax.tree.norm(params, squared=True) + 0 * images.sum()
 
-    plain, held = (classifier(mlp(8, 0), optax.sgd(0.1), DATA, p) for p in (None, penalty))
+    plain, held = (classifier(mlp(10, 8, 0), optax.sgd(0.1), DATA, p) for p in (None, penalty))
     state = plain.init(KEY, BATCH)
     free, free_metrics = plain.step(state, BATCH, KEY)
     pulled, metrics = held.step(state, BATCH, KEY)

@@ -12,7 +12,7 @@ from experiments.lib.dataset import Arrays
 from experiments.lib.errors import UserError
 from experiments.lib.sources.image_set import Images
 from experiments.lib.sources.images import load_images
-from experiments.methods import features
+from experiments.methods import features, judge
 from experiments.methods.features import kept, signed_pixels
 
 DIGITS = load_images("digits")
@@ -53,6 +53,21 @@ def test_it_classifies_digits(extractor):
     assert labels.dtype == np.int32
     right = labels == DIGITS.test[np.arange(360)]["label"]
     assert right.mean() == pytest.approx(extractor.accuracy)
+
+
+def test_noise_is_told_from_digits(trained):
+    """By cfid and coverage; the docstring of `judge` says why not by density and precision."""
+    extractor, _, _ = trained
+    held = extractor.features(_signed(DIGITS.test))
+    real = judge.Reference(held, judge._fit("the real images", held))
+    noise = np.random.default_rng(0).uniform(-1, 1, (360, 8, 8, 1)).astype(np.float32)
+    found, floor = (
+        judge.judge(real, extractor.features(images), jax.random.key(0))
+        for images in (noise, _signed(DIGITS.train, 360))
+    )
+    assert found["cfid"] > 10 * floor["cfid"]
+    assert found["coverage"] < 0.2
+    assert floor["coverage"] > 0.7
 
 
 def test_features_have_the_scale_that_the_kernel_needs(extractor):
@@ -135,10 +150,21 @@ def test_it_is_trained_once(untrained, tmp_path):
     first, again = (features.extractor(DIGITS, tmp_path / "new" / "folder") for _ in range(2))
     assert len(untrained) == 1
     assert (first.digest, first.accuracy) == (again.digest, again.accuracy)
-    assert int(first.digest, 16) >= 0
+    assert first.facts == again.facts
     images = _signed(DIGITS.test)
     np.testing.assert_array_equal(first.features(images), again.features(images))
     assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == untrained
+
+
+def test_facts_tell_other_weights_apart(untrained, tmp_path):
+    one, other = (
+        features.extractor(data, tmp_path) for data in (DIGITS, DIGITS._replace(levels=256))
+    )
+    assert one.digest != other.digest
+    assert one.facts["classifier_digest"] != other.facts["classifier_digest"]
+    assert one.digest.startswith(f"{int(one.facts['classifier_digest']):06x}")
+    assert np.float32(one.facts["classifier_digest"]) == one.facts["classifier_digest"]
+    assert one.facts["classifier_accuracy"] == one.accuracy
 
 
 @pytest.mark.parametrize(

@@ -9,18 +9,16 @@ import pytest
 
 from experiments.lib.dataset import Arrays
 from experiments.lib.sources.image_set import Images
+from experiments.methods import judge as module
 from experiments.methods.judge import (
     Reference,
     _fit,
-    _halvings,
     floor,
     judge,
-    judge_pixels,
     reference,
 )
 
 KEY = jax.random.key(0)
-RNG = np.random.default_rng(0)
 
 
 def _law(count, shift=0.0, scale=1.0, seed=0):
@@ -40,6 +38,8 @@ def test_equal_sets():
     # Besides the balls around its neighbours every point is in its own.
     assert numbers["density"] == pytest.approx(6 / 5)
     assert all(type(value) is float for value in numbers.values())
+    fewer = judge(_held(x), _law(70), KEY)
+    assert (fewer["samples"], fewer["reals"]) == (70, 400)
 
 
 def test_equal_laws():
@@ -141,49 +141,17 @@ def test_the_floor_is_that_of_real_images_and_kept(tmp_path):
     first, again = (floor(data, real, extractor, tmp_path) for _ in range(2))
     assert first == again
     assert extractor.calls == [400, 400]
-    assert first["examples"] == 400
+    assert (first["samples"], first["reals"]) == (400, 400)
     assert abs(first["kid"]) < 4 * first["kid_standard_error"]  # two samples of one law
     fewer = floor(data, real, extractor, tmp_path, 100)
-    assert fewer["examples"] == 100
+    assert (fewer["samples"], fewer["reals"]) == (100, 400)
     assert fewer["cfid"] > first["cfid"]  # the bias falls with N
 
 
-def _smooth(count, size, seed, spread=1.0):
-    """Images of waves; a small spread makes them alike."""
-    rng = np.random.default_rng(seed)
-    at = np.arange(size) / size
-    phase = rng.uniform(0, 2 * np.pi * spread, (count, 2, 1))
-    waves = np.sin(2 * np.pi * at + phase)
-    return (waves[:, 0, :, None] * waves[:, 1, None, :])[..., None].astype(np.float32)
-
-
-def test_pixels_of_equal_and_of_other_laws():
-    real, same = _smooth(40, 8, 0), _smooth(41, 8, 1)
-    close = judge_pixels(real, same, KEY)
-    noise = judge_pixels(real, RNG.uniform(-1, 1, real.shape).astype(np.float32), KEY)
-    alike = judge_pixels(real, _smooth(40, 8, 1, spread=0.02), KEY)
-    assert noise["swd"] > 1.2 * close["swd"] > 0
-    assert alike["swd"] > 2 * close["swd"]
-    assert alike["ms_ssim"] > 0.9 > close["ms_ssim"] + 0.1
-    assert close["ms_ssim"] == pytest.approx(close["ms_ssim_real"], abs=0.15)
-    assert alike["ms_ssim_real"] == close["ms_ssim_real"]
-
-
-def test_images_are_halved_as_far_as_it_makes_sense():
-    sizes = {(8, 8): (1, 2), (28, 28): (2, 3), (32, 32): (2, 4), (64, 64): (3, 5), (27, 28): (1, 1)}
-    for size, scales in sizes.items():
-        assert (_halvings(size, 14), _halvings(size, 4)) == scales, size
-
-
-def test_pixels_that_cannot_be_judged():
-    real = _smooth(10, 8, 0)
-    with pytest.raises(ValueError, match="10 real, 1 fake; expected 2 or more"):
-        judge_pixels(real, real[:1], KEY)
-    for fakes, message in (
-        (_smooth(10, 16, 0), r"\(10, 16, 16, 1\)"),
-        (255 * real, r"images hold .*; expected numbers in \[-1, 1\]"),
-        (real * np.float32(np.nan), "images hold nan; expected finite"),
-        (real.astype(np.uint8), "images of uint8"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            judge_pixels(real, fakes, KEY)
+def test_floors_of_another_form_are_not_found(tmp_path, monkeypatch):
+    data, extractor = _images(100, 90), _Projection(calls=[])
+    real = reference(data.test, 256, extractor, tmp_path)
+    for form in (1, 2):
+        monkeypatch.setattr(module, "_FORM", form)
+        floor(data, real, extractor, tmp_path)
+    assert extractor.calls == [90, 90, 90]

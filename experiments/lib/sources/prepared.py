@@ -13,15 +13,13 @@ from array_record.python.array_record_module import ArrayRecordReader
 from experiments.lib.errors import UserError
 from experiments.lib.sources.image_set import Images
 
-_MEMORY = 2**30  # bytes: a set that is smaller once decoded stays in memory
-
-# Said at the first image; a faster decoder is no fault of the run.
+# It is logged at the first image; that a faster decoder exists is nothing the user must know.
 logging.getLogger("absl").addFilter(lambda record: "OpenCV is not installed" not in record.msg)
 
 
 @dataclass(frozen=True)
 class Records:
-    """A split on disk. Indexed by an integer: one example; by an integer array: a batch."""
+    """A split on disk, decoded when it is read."""
 
     folder: pathlib.Path
     examples: Any
@@ -32,7 +30,7 @@ class Records:
         return len(self.examples)
 
     def __getitem__(self, index) -> dict[str, np.ndarray]:
-        """One example, or a batch, decoded."""
+        """One example, or a batch."""
         try:
             read = self.examples.__getitems__(np.ravel(index).tolist())
         except (RuntimeError, ValueError, OSError) as error:
@@ -41,32 +39,6 @@ class Records:
         types = {"image": np.uint8, "label": np.int32}
         batch = {k: np.array([example[k] for example in read], types[k]) for k in self.columns}
         return batch if np.ndim(index) else {name: column[0] for name, column in batch.items()}
-
-
-class Remembered:
-    """A split in memory as far as it has been read, so that each image is decoded once."""
-
-    def __init__(self, records: Records, shape: tuple[int, int, int]):
-        self._records = records
-        self._known = np.zeros(len(records), bool)
-        self._columns: dict[str, np.ndarray] = {"image": np.zeros((len(records), *shape), np.uint8)}
-        if "label" in records.columns:
-            self._columns["label"] = np.zeros(len(records), np.int32)
-
-    def __len__(self) -> int:
-        """Number of examples."""
-        return len(self._records)
-
-    def __getitem__(self, index) -> dict[str, np.ndarray]:
-        """One example, or a batch, decoded."""
-        wanted = np.ravel(index)
-        new = wanted[~self._known[wanted]]
-        if new.size:
-            # Threads may read the same image twice; both write the same bytes.
-            for name, column in self._records[new].items():
-                self._columns[name][new] = column
-            self._known[new] = True
-        return {name: column[index] for name, column in self._columns.items()}
 
 
 def load_prepared(name: str, data_dir: pathlib.Path) -> Images:
@@ -89,27 +61,27 @@ def load_prepared(name: str, data_dir: pathlib.Path) -> Images:
             f"{folder}: unreadable dataset_info.json or features.json ({reason})"
         ) from None
     shape = _image_shape(folder, features)
-    has_label = "label" in features and features["label"].shape == ()
-    columns = ("image", "label") if has_label else ("image",)
+    # Other labels, such as a set of attributes or a number to predict, name no class.
+    classes = getattr(dict(features.items()).get("label"), "num_classes", None) or 0
+    columns = ("image", "label") if classes else ("image",)
     for split in ("train", "test"):
         if split not in splits:
             raise UserError(f"{folder}: has splits {', '.join(splits)}; expected train and test")
         _check_shards(splits[split])
-    small = sum(splits[s].num_examples for s in ("train", "test")) * np.prod(shape) <= _MEMORY
-    records = [Records(folder, builder.as_data_source(s), columns) for s in ("train", "test")]
-    train, test = [Remembered(split, shape) for split in records] if small else records
-    return Images(name, train, test, shape, levels=256)
+    train, test = (Records(folder, builder.as_data_source(s), columns) for s in ("train", "test"))
+    return Images(name, train, test, shape, levels=256, classes=classes)
 
 
 def _newest_version(name: str, data_dir: pathlib.Path) -> pathlib.Path:
-    looked_for = data_dir / name / "*" / "dataset_info.json"
     versions = [path.parent for path in data_dir.glob(f"{name}/*/dataset_info.json")]
     whole = [path for path in versions if path.name.replace(".", "").isdecimal()]
     if whole:
         return max(whole, key=lambda path: [int(part) for part in path.name.split(".")])
+    found = ", ".join(sorted({path.parts[-3] for path in data_dir.glob("*/*/dataset_info.json")}))
     raise UserError(
-        f"--data {name}: no {looked_for}; prepare the set once with pip install 'jaxgen[prepare]'"
-        f" and tfds build {name} --file_format=array_record --data_dir={data_dir}"
+        f"--data {name}: no {data_dir / name / '*' / 'dataset_info.json'}, found"
+        f" {found or 'no prepared set'}; prepare it once with pip install -e '.[prepare]' and tfds"
+        f" build {name} --file_format=array_record --data_dir={data_dir}"
     )
 
 
@@ -123,7 +95,7 @@ def _image_shape(folder: pathlib.Path, features) -> tuple[int, int, int]:
 
 
 def _check_shards(split) -> None:
-    """A copy that broke off leaves a shard missing, cut, or with fewer records than announced."""
+    """A copy that was interrupted leaves a shard missing, cut, or with too few records."""
     for path, expected in zip(split.filepaths, split.shard_lengths, strict=True):
         if "array_record" not in path.name:
             raise UserError(f"{path}: expected a set prepared with --file_format=array_record")
@@ -131,7 +103,7 @@ def _check_shards(split) -> None:
             raise UserError(f"{path}: missing; expected {expected} records")
         reader = ArrayRecordReader(str(path))
         found = reader.num_records()  # 0 where the file has lost its end
-        with contextlib.suppress(RuntimeError):  # it complains of such a file only here
+        with contextlib.suppress(RuntimeError):  # for such a file, only this raises
             reader.close()
         if found != expected:
             raise UserError(f"{path}: cut or damaged, {found} records; expected {expected}")

@@ -1,0 +1,81 @@
+"""What a run found: summary.json, and the lines printed at its end."""
+
+import importlib
+import importlib.metadata
+import math
+import pathlib
+import platform
+from collections.abc import Mapping
+
+import jax
+
+_PACKAGES = ("jaxgen", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+
+def summary(
+    about: Mapping, steps: int, metrics: Mapping[str, float], seconds: float, pace: float | None
+) -> dict:
+    """The content of summary.json.
+
+    Args:
+      about: what config.json holds.
+      steps: number of steps done.
+      metrics: the final numbers; those that are not finite become null.
+      seconds: time trained.
+      pace: median seconds between two steps, or None.
+    """
+    versions = {package: _version(package) for package in _PACKAGES}
+    return {
+        **about,
+        "metrics": {n: value if math.isfinite(value) else None for n, value in metrics.items()},
+        "steps": steps,
+        "seconds": round(seconds, 1),
+        "step_seconds": pace,
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "versions": {"python": platform.python_version(), **versions},
+    }
+
+
+def lines(
+    folder: pathlib.Path, summary: Mapping, how: str, meanings: Mapping[str, str]
+) -> list[str]:
+    """The final numbers, each with its meaning where that is known.
+
+    Args:
+      folder: of the run.
+      summary: what summary.json holds.
+      how: what became of the run, such as "finished".
+      meanings: see `Method`.
+    """
+    numbers = {n: "nan" if v is None else f"{v:.5g}" for n, v in summary["metrics"].items()}
+    wide, high = (max(map(len, texts), default=0) for texts in (numbers, numbers.values()))
+    rows = [
+        f"  {name:<{wide}}  {number:<{high}}  {meaning(name, meanings)}".rstrip()
+        for name, number in numbers.items()
+    ]
+    pictures = ", pictures in pictures/" if (folder / "pictures").exists() else ""
+    return [
+        f"{summary['experiment']}: {how}, {summary['steps']} steps in {summary['seconds']} s"
+        f" on {summary['device']}",
+        *rows,
+        f"  in {folder}{pictures}",
+    ]
+
+
+def meaning(name: str, meanings: Mapping[str, str]) -> str:
+    """One line on a number, or nothing where no meaning is known."""
+    own = name.rpartition("/")[2]
+    if own in meanings:
+        return meanings[own]
+    if own.endswith("_std") and own.removesuffix("_std") in meanings:
+        return "standard deviation over the seeds"
+    if own.endswith("_of_real") and own.removesuffix("_of_real") in meanings:
+        return "the same number of real images: about the best that samples reach"
+    return ""
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # a checkout that was not installed
+        return getattr(importlib.import_module(package), "__version__", None)
