@@ -128,13 +128,16 @@ def test_runs_resumes_and_does_not_mind_the_devices(module, tmp_path, monkeypatc
         assert alone["metrics"][name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
 
 
-def test_is_listed_with_its_first_line(module):
+@pytest.fixture(scope="module")
+def listed():
+    command = [sys.executable, "-m", "experiments"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_is_listed_with_its_first_line(module, listed):
     first = ast.get_docstring(ast.parse(pathlib.Path(module.__file__).read_text())).split("\n")[0]
-    shown = subprocess.run(
-        [sys.executable, "-m", "experiments"], capture_output=True, text=True, check=True
-    ).stdout
-    assert f"{module.__name__.split('.')[-1]} " in shown
-    assert first in shown
+    assert f"{module.__name__.split('.')[-1]} " in listed
+    assert first in listed
 
 
 def test_every_number_has_a_bound_that_is_an_error_of_one_line(module):

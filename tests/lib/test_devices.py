@@ -16,7 +16,7 @@ import pytest
 from experiments.lib import devices, workdir
 from experiments.lib.errors import UserError
 
-_FOUR = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+_FOUR = {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"}
 
 
 _TOUCH_FREED_MEMORY = """
