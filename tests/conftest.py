@@ -23,6 +23,12 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 # Let LLVM do less as well, here and in the programs that tests start.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
 
+# Programs that tests start find experiments and benchmarks in the checkout, from any folder.
+_ROOT = str(pathlib.Path(__file__).parents[1])
+os.environ["PYTHONPATH"] = os.pathsep.join([_ROOT, os.environ.get("PYTHONPATH", "")]).rstrip(
+    os.pathsep
+)
+
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -17,10 +17,11 @@ import pytest
 
 import experiments
 from experiments.lib import devices, loop, report, runs
+from experiments.lib.batches import form
 from experiments.lib.config import Above, AtLeast, rules_of
 from experiments.lib.errors import UserError
 from experiments.lib.logs import Logs
-from experiments.lib.programs import judge_keys
+from experiments.lib.programs import compile_method, judge_keys
 
 FOLDER = pathlib.Path(experiments.__file__).parent
 NAMES = sorted(p.stem for p in FOLDER.glob("[!_]*.py") if "launch(build, Config)" in p.read_text())
@@ -155,6 +156,23 @@ def test_every_number_has_a_bound_that_is_an_error_of_one_line(module):
 
 def _is_number(field):
     return isinstance(field.default, int | float) and not isinstance(field.default, bool)
+
+
+@pytest.mark.slow
+def test_lowers_for_tpu_and_cuda(module):
+    mesh = devices.make_mesh(fsdp=2)
+    data, method = module.build(module.SMOKE)
+    size = module.SMOKE.batch_size * method.batches_per_step
+    batch, number = form(data.train, size), jax.ShapeDtypeStruct((), np.uint32)
+    first = form(data.train, method.init_batch or size)
+    programs = compile_method(module.SMOKE, mesh, method, first)
+    traced = [programs.update.trace(programs.state, batch, number)]
+    if method.evaluate:
+        test = form(data.test, size) | {"valid": jax.ShapeDtypeStruct((size,), bool)}
+        traced.append(programs.measure.trace(programs.state, test, number))
+    for program in traced:
+        for platform in ("tpu", "cuda"):
+            assert program.lower(lowering_platforms=(platform,)).as_text()
 
 
 def test_docstring_has_paper_command_and_number(module):
