@@ -86,7 +86,14 @@ METRICS = {
     "kl": "KL divergence of the samples' modes from the uniform law, in nats; lower is better",
 }
 SMOKE = Config(
-    steps=4, updates=2, critic_updates=2, batch_size=16, width=8, eval_every=2, log_every=1
+    steps=4,
+    updates=2,
+    critic_updates=2,
+    batch_size=16,
+    width=8,
+    layers=1,
+    eval_every=2,
+    log_every=1,
 )
 SAMPLES = 10_000
 DEVIATION = 0.05

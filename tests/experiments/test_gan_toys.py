@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from experiments import dirac_gan, gan_gaussian, gan_toy
-from experiments.lib.errors import UserError
 from jaxgen import metrics
 from jaxgen.optimizers import integrate
 
@@ -92,12 +91,6 @@ def test_a_perfect_sampler_of_the_toy_sets(name, modes, distance):
     assert found.high_quality == pytest.approx(1 - np.exp(-4.5), abs=3e-3)
     assert metrics.captured_modes(found.counts) == modes
     assert metrics.kl_to_uniform(found.counts) < 3 * modes / (2 * 20_000)
-
-
-@pytest.mark.parametrize("module", [dirac_gan, gan_gaussian, gan_toy])
-def test_other_data_is_an_error_of_one_line(module, tmp_path):
-    with pytest.raises(UserError, match="--data digits: expected"):
-        module.main(module.Config(data="digits", workdir=str(tmp_path)))
 
 
 def test_critic_of_a_dirac_gan_is_the_product():
