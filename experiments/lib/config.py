@@ -64,7 +64,8 @@ class Checked:
             checks = [] if value is None else _checks(rules)
             wrong = [expected for holds, expected in checks if not holds(value)]
             if wrong:
-                kind = "a number" if isinstance(value, float) else "an integer"
+                whole = isinstance(getattr(type(self), name, value), int)  # by its default
+                kind = "an integer" if whole else "a number"
                 raise UserError(f"{flag(name)} {value}: expected {kind} {' and '.join(wrong)}")
 
 

@@ -37,5 +37,5 @@ def test_bytes_of_the_state(metrics):
 def test_parts_that_do_not_divide_the_batch():
     with pytest.raises(UserError, match="--micro-batches 3: expected a divisor of --batch-size 16"):
         dataclasses.replace(soft_batch.SMOKE, micro_batches=3)
-    with pytest.raises(UserError, match="--momentum 1: expected an integer below 1"):
+    with pytest.raises(UserError, match="--momentum 1: expected a number below 1"):
         dataclasses.replace(soft_batch.SMOKE, momentum=1)
