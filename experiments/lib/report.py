@@ -47,7 +47,7 @@ def lines(
       how: what became of the run, such as "finished".
       meanings: see `Method`.
     """
-    numbers = {n: "nan" if v is None else f"{v:.5g}" for n, v in summary["metrics"].items()}
+    numbers = {name: _shown(value) for name, value in summary["metrics"].items()}
     wide, high = (max(map(len, texts), default=0) for texts in (numbers, numbers.values()))
     rows = [
         f"  {name:<{wide}}  {number:<{high}}  {meaning(name, meanings)}".rstrip()
@@ -60,6 +60,12 @@ def lines(
         *rows,
         f"  in {folder}{pictures}",
     ]
+
+
+def _shown(value: float | None) -> str:
+    if value is None:
+        return "nan"
+    return str(int(value)) if value == int(value) else f"{value:.5g}"
 
 
 def meaning(name: str, meanings: Mapping[str, str]) -> str:

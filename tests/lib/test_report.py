@@ -12,16 +12,16 @@ MEANINGS = {"nll": "nats per test example", "modes": "modes that samples reach"}
 
 
 def test_each_number_has_its_meaning_beside_it(tmp_path):
-    numbers = {"nll": 2.5, "large/nll": 0.25, "nll_std": 0.1, "modes_of_real": 8.0, "other": 1.0}
+    numbers = {"nll": 2.5, "large/nll": 0.25, "nll_std": 0.1, "modes_of_real": 8.0, "other": 1181413.0}
     summary = report.summary(ABOUT, 60, numbers, 1.26, None)
     (tmp_path / "pictures").mkdir()
     assert report.lines(tmp_path, summary, "finished", MEANINGS) == [
         "toy: finished, 60 steps in 1.3 s on 8 x cpu",
-        "  nll            2.5   nats per test example",
-        "  large/nll      0.25  nats per test example",
-        "  nll_std        0.1   standard deviation over the seeds",
-        "  modes_of_real  8     the same number of real images: about the best that samples reach",
-        "  other          1",
+        "  nll            2.5      nats per test example",
+        "  large/nll      0.25     nats per test example",
+        "  nll_std        0.1      standard deviation over the seeds",
+        "  modes_of_real  8        the same number of real images: about the best that samples reach",
+        "  other          1181413",
         f"  in {tmp_path}, pictures in pictures/",
     ]
 
