@@ -12,18 +12,23 @@ MEANINGS = {"nll": "nats per test example", "modes": "modes that samples reach"}
 
 
 def test_each_number_has_its_meaning_beside_it(tmp_path):
-    numbers = {"nll": 2.5, "large/nll": 0.25, "nll_std": 0.1, "modes_of_real": 8.0, "other": 1181413.0}
+    numbers = {"nll": 2.5, "large/nll": 0.25, "nll_std": 0.1, "modes_of_real": 8.0, "other": 1.0}
     summary = report.summary(ABOUT, 60, numbers, 1.26, None)
     (tmp_path / "pictures").mkdir()
     assert report.lines(tmp_path, summary, "finished", MEANINGS) == [
         "toy: finished, 60 steps in 1.3 s on 8 x cpu",
-        "  nll            2.5      nats per test example",
-        "  large/nll      0.25     nats per test example",
-        "  nll_std        0.1      standard deviation over the seeds",
-        "  modes_of_real  8        the same number of real images: about the best that samples reach",
-        "  other          1181413",
+        "  nll            2.5   nats per test example",
+        "  large/nll      0.25  nats per test example",
+        "  nll_std        0.1   standard deviation over the seeds",
+        "  modes_of_real  8     the same number of real images: about the best that samples reach",
+        "  other          1",
         f"  in {tmp_path}, pictures in pictures/",
     ]
+
+
+def test_a_whole_number_keeps_its_digits(tmp_path):
+    summary = report.summary(ABOUT, 1, {"digest": 1181413.0}, 0, None)
+    assert report.lines(tmp_path, summary, "finished", {})[1] == "  digest  1181413"
 
 
 def test_what_is_not_finite_is_null_and_printed_as_nan(tmp_path):
