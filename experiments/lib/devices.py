@@ -58,7 +58,7 @@ def start() -> None:
         except ValueError:  # libtpu is installed, but this is no TPU machine
             return
         except RuntimeError:  # JAX has computed before; this is a fault on a TPU only
-            if jax.default_backend() == "tpu":
+            if jax.devices()[0].platform == "tpu":
                 raise
 
 
