@@ -3,7 +3,7 @@
 f-GAN (arXiv 1606.00709), WGAN-GP (1704.00028), WGAN-div (1712.01026), GAN-QP (1811.07296),
 relativistic pairing with R1 + R2 (2501.05441), and others: see --loss and --penalty.
 
-    python -m experiments.gan                            cfid 2.35 (0.99 of real images), 1 min
+    python -m experiments.gan                            cfid 2.24 (0.98 of real images), 1 min
     python -m experiments.gan --loss qp_l2 --penalty none            GAN-QP, no constraint
 
 Samples of the generator's running average are compared with the test images by the features of a
