@@ -17,13 +17,11 @@ import sys
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from jax import lax
 from jax.experimental import multihost_utils
 
-from experiments.lib import devices
+from experiments.lib import devices, fingerprints
 from experiments.lib.errors import DivergedError, UserError
 from experiments.lib.logs import notice
 from experiments.lib.workdir import steps
@@ -89,8 +87,8 @@ class Checkpoints:
           DivergedError: the state is not finite; nothing is written.
           UserError: the checkpoint before, or this one, could not be written.
         """
-        leaves, names = _leaves(state)
-        prints, finite = jax.device_get(_examine(leaves))
+        leaves, names = fingerprints.leaves(state)
+        prints, finite = jax.device_get(fingerprints.examine(leaves))
         bad = [name for name, good in zip(names, finite, strict=True) if not good]
         if bad:
             raise DivergedError(f"step {step}: not finite in the state: {', '.join(bad)}")
@@ -203,17 +201,17 @@ def _newest(folder: pathlib.Path, like, wanted: int | None = None):
 
 def _read(place: pathlib.Path, like) -> tuple[Any, float]:
     """(state, seconds trained) of one checkpoint; orbax's handlers themselves write nothing."""
-    leaves, names = _leaves(like)
+    leaves, names = fingerprints.leaves(like)
     proof = json.loads((place / "proof" / "metadata").read_bytes())
     if proof["names"] != names:
         raise ValueError(_difference(proof["names"], names))
     arguments = ocp.args.StandardRestore(leaves)
     leaves = ocp.StandardCheckpointHandler().restore(place / "state", args=arguments)
-    prints, _ = jax.device_get(_examine(leaves))
+    prints, _ = jax.device_get(fingerprints.examine(leaves))
     wrong = [n for n, a, b in zip(names, prints, proof["prints"], strict=True) if a != b]
     if wrong:
         raise ValueError(f"the fingerprint of {wrong[0]} differs")
-    return _refill(like, leaves), float(proof["seconds"])
+    return fingerprints.refill(like, leaves), float(proof["seconds"])
 
 
 def _refuse(folder: pathlib.Path, damaged: dict[int, str]):
@@ -234,45 +232,6 @@ def _difference(there: list[str], here: list[str]) -> str:
     ]
     more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
     return f"the state differs: {', '.join(differing[:3]) or 'the order of its leaves'}{more}"
-
-
-def _leaves(state) -> tuple[list, list[str]]:
-    """The leaves to write and their names; orbax writes no array of size zero."""
-    named = [(jax.tree_util.keystr(path), x) for path, x in jax.tree.leaves_with_path(state)]
-    kept = [(f"{name} {x.dtype}{list(x.shape)}", x) for name, x in named if x.size]
-    return [x for _, x in kept], [name for name, _ in kept]
-
-
-def _refill(like, leaves: list):
-    """The pytree of the leaves that `_leaves` took out."""
-    filled = iter(leaves)
-    return jax.tree.map(
-        lambda x: next(filled) if x.size else jnp.zeros(x.shape, x.dtype, device=x.sharding), like
-    )
-
-
-@jax.jit
-def _examine(leaves):
-    """Per leaf: a fingerprint of its bits, and whether all its numbers are finite."""
-    prints = jnp.stack([_fingerprint(x) for x in leaves])
-    return prints, jnp.stack([jnp.isfinite(x).all() for x in leaves])
-
-
-def _fingerprint(x):
-    """Sum of the bits of each number times 2 * its position + 1, modulo 2^32.
-
-    Integers: the order of the sum, hence the sharding, does not matter. Odd weights are invertible
-    modulo 2^32: no change of a single number goes unnoticed.
-    """
-    if x.dtype == jnp.bool_:
-        x = x.astype(jnp.uint8)
-    width = {1: jnp.uint8, 2: jnp.uint16}.get(x.dtype.itemsize, jnp.uint32)
-    bits = lax.bitcast_convert_type(x, width).astype(jnp.uint32)
-    place, stride = jnp.uint32(0), 1
-    for axis in reversed(range(bits.ndim)):
-        place += jnp.uint32(stride % 2**32) * lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
-        stride *= bits.shape[axis]
-    return jnp.sum(bits * (2 * place + 1), dtype=jnp.uint32)
 
 
 @contextlib.contextmanager
