@@ -267,15 +267,20 @@ def _say_failures_once() -> None:
     hook = sys.unraisablehook
 
     def without_abandoned(unraisable):
-        closed = "Event loop is closed" in str(unraisable.exc_value)
-        if not (closed and unraisable.object is None):
+        text = str(unraisable.exc_value)
+        closed = "Event loop is closed" in text and unraisable.object is None
+        if not (closed or "OCDBT" in text):  # the format of the files that orbax writes
             hook(unraisable)
 
     def is_foreign(record: logging.LogRecord) -> bool:
         return record.levelno < logging.ERROR or f"{os.sep}orbax{os.sep}" not in record.pathname
 
+    def was_retrieved(record: logging.LogRecord) -> bool:
+        return "exception was never retrieved" not in record.getMessage()
+
     sys.unraisablehook = without_abandoned
     logging.getLogger("absl").addFilter(is_foreign)
+    logging.getLogger("asyncio").addFilter(was_retrieved)
 
 
 def _short(error: Exception) -> str:
