@@ -43,3 +43,9 @@ def at_least_f32(x):
     """x as a float array of at least 32 bits: bf16, f16, integers and booleans become f32."""
     x = jnp.asarray(x)
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def as_float(x):
+    """x as an array of floats: integers and booleans become f32, floats keep their dtype."""
+    x = jnp.asarray(x)
+    return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.float32)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.arguments import at_least_f32, require
+from jaxgen.arguments import as_float, at_least_f32, require
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,19 @@ def test_what_is_traced_passes_and_what_is_not_is_checked_at_trace_time():
 )
 def test_at_least_f32(given, wide, x64):
     assert at_least_f32(jnp.ones(3, given)).dtype == wide
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (jnp.bfloat16, jnp.bfloat16),
+        (jnp.float32, jnp.float32),
+        (jnp.float64, jnp.float64),
+        (jnp.complex64, jnp.complex64),
+        (jnp.int8, jnp.float32),
+        (jnp.int64, jnp.float32),
+        (jnp.bool, jnp.float32),
+    ],
+)
+def test_as_float(given, expected, x64):
+    assert as_float(jnp.ones(3, given)).dtype == expected
