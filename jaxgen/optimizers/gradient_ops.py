@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxgen.arguments import at_least_f32, require
-from jaxgen.optimizers.paths import by_path
+from jaxgen.optimizers.paths import check_rules, matches
 
 
 def clip_by_leaf_norm(max_norm) -> optax.GradientTransformation:
@@ -90,17 +90,18 @@ def map_gradients(
     Raises:
       ValueError: at update, a rule matches no leaf, a leaf has no rule, or f changes a shape.
     """
-    choose = by_path(functions, default)
+    check_rules(functions)
 
-    def apply(path, g, function):
+    def apply(name, g, function):
         new = jnp.asarray(function(g))
         if new.shape != g.shape:
-            name = jax.tree_util.keystr(path, simple=True, separator="/")
             raise ValueError(f"function of {name} returns {new.shape}; expected {g.shape}")
         return new.astype(g.dtype)
 
     def update(updates, params):
         del params
-        return jax.tree.map_with_path(apply, updates, choose(updates))
+        found = matches(functions, default, updates)
+        new = [apply(name, g, function) for name, g, function, _ in found]
+        return jax.tree.unflatten(jax.tree.structure(updates), new)
 
     return optax.stateless(update)

@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxgen.optimizers.paths import values_like
+
 Mask = Any | Callable[[Any], Any]
 
 
@@ -95,11 +97,7 @@ def _sampled(gradients, mask):
             raise ValueError("mask True for a leaf of shape (); expected [V, ...]")
         return jnp.any(g != 0, axis=tuple(range(1, g.ndim)), keepdims=True)
 
-    tables = mask(gradients) if callable(mask) else mask
-    found: Any = jax.tree.structure(tables)
-    if found != jax.tree.structure(gradients):
-        raise ValueError(f"mask {found}; expected a tree of bools like the parameters")
-    return jax.tree.map(rows, gradients, tables)
+    return jax.tree.map(rows, gradients, values_like(mask, gradients, "mask"))
 
 
 def _select(rows, new, old):

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxgen.arguments import at_least_f32, require
+from jaxgen.optimizers.paths import named_leaves, values_like
 
 
 class FiniteEmaState(NamedTuple):
@@ -127,15 +128,15 @@ def tiger_labels(params):
     """
 
     def label(path, leaf):
-        entry = path[-1] if path else None
-        name = getattr(entry, "key", getattr(entry, "name", ""))
+        name = path.rpartition("/")[2]
         if name == "embedding":
             return "embedding"
         if name in ("scale", "gamma"):
             return "gain"
         return "bias" if name in ("bias", "beta") or jnp.ndim(leaf) < 2 else "kernel"
 
-    return jax.tree.map_with_path(label, params)
+    labels = [label(path, leaf) for path, leaf in named_leaves(params)]
+    return jax.tree.unflatten(jax.tree.structure(params), labels)
 
 
 def tiger(
@@ -201,7 +202,7 @@ def tiger(
             "bias": absolute(0.0),
             "gain": absolute(1.0),
         },
-        labels,
+        lambda params: values_like(labels, params, "label"),
     )
 
 

@@ -149,7 +149,7 @@ def test_parameters_may_be_one_array(wrap):
 @WRAPPERS
 def test_bad_masks(wrap):
     optimizer = wrap(optax.sgd(0.1), {"table": True})
-    with pytest.raises(ValueError, match=r"mask .*expected a tree of bools like the parameters"):
+    with pytest.raises(ValueError, match="kernel has no mask; expected trees that match"):
         optimizer.update(gradients()[0], optimizer.init(theta()), theta())
     optimizer = wrap(optax.sgd(0.1), True)
     with pytest.raises(ValueError, match=r"mask True for a leaf of shape \(\)"):

@@ -68,6 +68,18 @@ def test_as_labels_and_as_mask():
     np.testing.assert_allclose(updates["blocks"][1]["bias"], -0.1, rtol=1e-6)
 
 
+def test_rules_of_leaves_that_a_group_lacks():
+    rules = by_path({"head": 2.0, "bias": 3.0, "": 1.0})
+    hidden = jax.tree.map(lambda p: p if p.ndim == 1 else optax.MaskedNode(), PARAMS)
+    assert jax.tree.leaves(rules(hidden)) == [3.0, 3.0]
+    whole = PARAMS | {"head": optax.MaskedNode()}  # a placeholder of a subtree
+    assert jax.tree.leaves(rules(whole)) == [3.0, 1.0, 3.0, 1.0, 1.0]
+
+
+def test_a_tree_without_leaves():
+    assert by_path({"head": 1})({"a": []}) == {"a": []}
+
+
 def layers(number):
     return layer_wise_decay({"embed": 0, r"blocks/(\d+)": number, "head": 3}, 0.5, 3)
 

@@ -116,6 +116,15 @@ def test_numbers_and_arrays():
     np.testing.assert_array_equal(actual["b"][0], [0, 0])
 
 
+def test_zero_freezes_what_is_not_finite():
+    bad = UPDATES | {"a": jnp.array([[np.nan, np.inf, 1.0], [-np.inf, np.nan, 2.0]])}
+    np.testing.assert_array_equal(scaled({"a": 0.0, "b": [1.0]}, bad)["a"], 0)
+    rows = scaled({"a": np.array([[0.0], [0.5]]), "b": [1.0]}, bad)["a"]
+    np.testing.assert_array_equal(rows, [[0, 0, 0], [-np.inf, np.nan, 1]])
+    slope = jax.grad(lambda m: scaled({"a": m, "b": [1.0]})["a"].sum())(0.0)
+    assert slope == UPDATES["a"].sum()
+
+
 def test_products_in_f32_and_updates_in_their_dtype():
     u = {"x": jnp.asarray([1.9921875], jnp.bfloat16)}  # one bit below 2
     actual = scaled({"x": jnp.float32(1.00390625)}, u)["x"]  # this factor is 1 in bf16
