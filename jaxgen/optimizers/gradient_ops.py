@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxgen.arguments import at_least_f32, require
+from jaxgen.optimizers.leaves import floats
 from jaxgen.optimizers.paths import check_rules, matches
 
 
@@ -32,14 +33,14 @@ def clip_by_leaf_norm(max_norm) -> optax.GradientTransformation:
 
     def clip(g):
         wide = at_least_f32(g)
-        limit = jnp.asarray(max_norm, wide.dtype)
-        square = jnp.sum(wide * wide)
+        square = jnp.sum(jnp.real(wide * jnp.conj(wide)))
+        limit = jnp.asarray(max_norm, square.dtype)
         outside = square > limit * limit
         # The derivative of sqrt(0) is infinite and would give NaN even if `where` discards it.
         norm = jnp.sqrt(jnp.where(outside, square, 1))
         return (wide * jnp.where(outside, limit / norm, 1)).astype(g.dtype)
 
-    return optax.stateless_with_tree_map(lambda g, _: clip(g))
+    return optax.stateless(lambda updates, _: jax.tree.map(clip, floats(updates)))
 
 
 def clip_by_leaf_l1_norm(max_norm) -> optax.GradientTransformation:
@@ -62,12 +63,12 @@ def clip_by_leaf_l1_norm(max_norm) -> optax.GradientTransformation:
 
     def clip(g):
         wide = at_least_f32(g)
-        limit = jnp.asarray(max_norm, wide.dtype)
         norm = jnp.sum(jnp.abs(wide))
+        limit = jnp.asarray(max_norm, norm.dtype)
         outside = norm > limit
         return (wide * jnp.where(outside, limit / jnp.where(outside, norm, 1), 1)).astype(g.dtype)
 
-    return optax.stateless_with_tree_map(lambda g, _: clip(g))
+    return optax.stateless(lambda updates, _: jax.tree.map(clip, floats(updates)))
 
 
 def map_gradients(
@@ -100,6 +101,7 @@ def map_gradients(
 
     def update(updates, params):
         del params
+        updates = floats(updates)
         found = matches(functions, default, updates)
         new = [apply(name, g, function) for name, g, function, _ in found]
         return jax.tree.unflatten(jax.tree.structure(updates), new)

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxgen.optimizers.leaves import floats
 from jaxgen.optimizers.paths import values_like
 
 Mask = Any | Callable[[Any], Any]
@@ -43,6 +44,7 @@ def lazy_updates(
     inner = optax.with_extra_args_support(inner)
 
     def update(updates, state, params=None, **extra_args):
+        updates = floats(updates)
         sampled = _sampled(updates, mask)
         updates, state = inner.update(updates, state, params, **extra_args)
         return jax.tree.map(_select, sampled, updates, jax.tree.map(jnp.zeros_like, updates)), state
@@ -75,6 +77,7 @@ def lazy_rows(
     inner = optax.with_extra_args_support(inner)
 
     def update(updates, state, params=None, **extra_args):
+        updates = floats(updates)
         sampled = _sampled(updates, mask)
         new_updates, new_state = inner.update(updates, state, params, **extra_args)
         zeros = jax.tree.map(jnp.zeros_like, new_updates)

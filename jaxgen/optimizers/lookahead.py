@@ -4,9 +4,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxgen.arguments import at_least_f32, require
+from jaxgen.optimizers.leaves import cast_updates, floats
 
 
 class LookaheadState(NamedTuple):
@@ -36,7 +38,7 @@ def lookahead(
     Raises:
       ValueError: a number out of range, period not an integer; `update` without params.
     """
-    if not isinstance(period, int) or period < 1:
+    if isinstance(period, bool) or not isinstance(period, int | np.integer) or period < 1:
         raise ValueError(f"period {period}; expected an integer >= 1")
     require(least=0, most=1, slow_step=slow_step)
     inner = optax.with_extra_args_support(inner)
@@ -48,7 +50,8 @@ def lookahead(
     def update(updates, state, params=None, **extra_args):
         if params is None:
             raise ValueError("params None; expected the parameters in `update`")
-        updates, fast = inner.update(updates, state.fast, params, **extra_args)
+        given = floats(updates)
+        updates, fast = inner.update(given, state.fast, params, **extra_args)
         synchronise = state.steps == period - 1
 
         def interpolate(phi, p, u):
@@ -57,12 +60,11 @@ def lookahead(
             return jnp.where(synchronise, (wide + slow_step * (fast - wide)).astype(p.dtype), phi)
 
         slow = jax.tree.map(interpolate, state.slow, params, updates)
-        updates = jax.tree.map(
-            lambda phi, p, u: jnp.where(synchronise, (phi - p).astype(u.dtype), u),
-            slow,
-            params,
-            updates,
+        new = jax.tree.map(
+            lambda phi, p, u: jnp.where(synchronise, phi - p, u), slow, params, updates
         )
-        return updates, LookaheadState(fast, slow, (state.steps + 1) % period)
+        return cast_updates(new, given, params), LookaheadState(
+            fast, slow, (state.steps + 1) % period
+        )
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 from jaxgen.arguments import at_least_f32
+from jaxgen.optimizers.leaves import floats
 from jaxgen.optimizers.paths import named_leaves, values_like
 
 
@@ -69,6 +70,7 @@ def scale_by_tree(multipliers: Any | Callable[[Any], Any]) -> optax.GradientTran
 
     def update(updates, state, params=None):
         del params
+        updates = floats(updates)
         return jax.tree.map(scale, updates, tree_for(updates)), state
 
     return optax.GradientTransformation(init, update)

@@ -17,6 +17,13 @@ import jax.numpy as jnp
 import optax
 
 from jaxgen.arguments import at_least_f32, require
+from jaxgen.optimizers.leaves import (
+    cast_updates,
+    floats,
+    real_floats,
+    scale_by_learning_rate,
+    zeros,
+)
 from jaxgen.optimizers.paths import named_leaves, values_like
 
 
@@ -42,20 +49,19 @@ def finite_ema(decay: float) -> optax.GradientTransformation:
     require(least=0, most=1, decay=decay)
 
     def init(params):
-        return FiniteEmaState(jax.tree.map(lambda p: jnp.zeros_like(at_least_f32(p)), params))
+        return FiniteEmaState(zeros(params))
 
     def update(updates, state, params=None):
-        del params
+        updates = floats(updates)
 
         def average(m, g):
-            return jnp.where(jnp.isfinite(g), decay * m + (1 - decay) * g.astype(m.dtype), m)
+            new = decay * m + (1 - decay) * g.astype(m.dtype)
+            return jnp.where(jnp.isfinite(g), new, m).astype(m.dtype)
 
         # The output is computed from the new average, so XLA can write that over the old average.
         ema = jax.tree.map(average, state.ema, updates)
-        out = jax.tree.map(
-            lambda m, g: jnp.where(jnp.isfinite(g), m.astype(g.dtype), jnp.nan), ema, updates
-        )
-        return out, FiniteEmaState(ema)
+        out = jax.tree.map(lambda m, g: jnp.where(jnp.isfinite(g), m, jnp.nan), ema, updates)
+        return cast_updates(out, updates, params), FiniteEmaState(ema)
 
     return optax.GradientTransformation(init, update)
 
@@ -78,12 +84,15 @@ def _scale_by_rms(axis: int | None, min_scale: float) -> optax.GradientTransform
     require(least=0, min_scale=min_scale)
 
     def scale(u, p):
+        if axis is not None and jnp.ndim(p) == 0:
+            raise ValueError("embedding of shape (); expected rows [..., d]")
         square = jnp.mean(jnp.square(at_least_f32(p)), axis=axis, keepdims=True)
-        return (u * jnp.sqrt(jnp.maximum(square, min_scale**2))).astype(u.dtype)
+        return u * jnp.sqrt(jnp.maximum(square, min_scale**2))
 
     def update(updates, params):
         _need(params)
-        return jax.tree.map(scale, updates, params)
+        updates = real_floats(updates)
+        return cast_updates(jax.tree.map(scale, updates, params), updates, params)
 
     return optax.stateless(update)
 
@@ -106,12 +115,12 @@ def shrink_where_nan(shrink: float = 0.99, center: float = 0.0) -> optax.Gradien
 
     def update(updates, params):
         _need(params)
+        updates = floats(updates)
 
         def replace(u, p):
-            smaller = (shrink - 1) * (at_least_f32(p) - center)
-            return jnp.where(jnp.isnan(u), smaller.astype(u.dtype), u)
+            return jnp.where(jnp.isnan(u), (shrink - 1) * (at_least_f32(p) - center), u)
 
-        return jax.tree.map(replace, updates, params)
+        return cast_updates(jax.tree.map(replace, updates, params), updates, params)
 
     return optax.stateless(update)
 
@@ -187,15 +196,15 @@ def tiger(
             sign,
             optax.add_decayed_weights(weight_decay),
             scale,
-            optax.scale_by_learning_rate(learning_rate),
+            scale_by_learning_rate(learning_rate),
             shrink_where_nan(shrink),
         )
 
     def absolute(center):
-        rate = optax.scale_by_learning_rate(learning_rate)
+        rate = scale_by_learning_rate(learning_rate)
         return optax.chain(sign, optax.scale(0.5), rate, shrink_where_nan(shrink, center))
 
-    return optax.partition(
+    rule = optax.partition(
         {
             "kernel": relative(_scale_by_rms(None, min_scale)),
             "embedding": relative(scale_by_row_rms(min_scale)),
@@ -204,6 +213,13 @@ def tiger(
         },
         lambda params: values_like(labels, params, "label"),
     )
+
+    def update(updates, state, params=None, **extra_args):
+        updates = real_floats(updates)
+        new, state = rule.update(updates, state, params, **extra_args)
+        return cast_updates(new, updates, params), state
+
+    return optax.GradientTransformationExtraArgs(rule.init, update)
 
 
 def _need(params) -> None:
