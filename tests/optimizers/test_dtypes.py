@@ -24,7 +24,7 @@ def optimizers(rate):
         "finite_ema": opt.finite_ema(rate),
         "hidden_accumulation": opt.hidden_accumulation(optax.scale(-0.1), 2, rate),
         "jose_sgd": opt.jose_sgd(rate),
-        "lookahead": opt.lookahead(SGD, 2, rate),
+        "lookahead": opt.lookahead(opt.adax(rate), 2, rate),
         "project_by_cosine": opt.project_by_cosine(),
         "project_to_tangent": opt.project_to_tangent(),
         "retract_to_sphere": opt.retract_to_sphere(),
