@@ -1,4 +1,13 @@
-"""Langevin dynamics as optimizers: parameters become samples of exp(-L / T)."""
+"""Langevin dynamics as optimizers: parameters become samples of exp(-L / T).
+
+Several chains need noise of their own. Stack them on a first axis of every parameter: one `init`
+and one `update` then move them all. Under `jax.vmap` give `init` a key for each,
+
+    states = jax.vmap(optimizer.init)(thetas, jax.random.split(key, n_chains))
+
+since `init` without a key uses that of the optimizer, the same in every chain. In `optax.chain`,
+whose `init` takes no key, make the optimizer inside: `lambda key, x: chain(key).init(x)`.
+"""
 
 from typing import Any, NamedTuple
 
@@ -36,6 +45,9 @@ def sgld(
       learning_rate: gamma > 0, a number or a schedule; it scales the noise as well.
       temperature: T > 0; T -> 0 gives SGD.
       key: key of the noise; all devices that hold a copy of the parameters must use the same key.
+
+    Returns:
+      A transformation of real parameters; `init(params, key)` takes another key, one per chain.
 
     Raises:
       ValueError: temperature <= 0, or a constant learning rate < 0.
@@ -90,6 +102,9 @@ def underdamped_langevin(
       friction: lambda > 0.
       temperature: T > 0.
       key: key of the noise; all devices that hold a copy of the parameters must use the same key.
+
+    Returns:
+      A transformation of real parameters; `init(params, key)` takes another key, one per chain.
 
     Raises:
       ValueError: a number out of range.

@@ -105,6 +105,29 @@ def test_orders_of_the_steps(x64):
         assert orders(error(method), 1 / 32) == pytest.approx(order, abs=0.15)
 
 
+@pytest.mark.parametrize("tau1, tau2", [(0.3, 0.5), (0.0, 0.4)])
+def test_order_along_the_adam_flow_is_3_from_time_0_and_4_later(x64, tau1, tau2):
+    field = opt.adam_flow(gradient, tau1, tau2, 0.1)
+    flat, unflatten = jax.flatten_util.ravel_pytree(opt.Adapting.start(start()))
+    exact = solve_ivp(
+        jax.jit(lambda t, y: jax.flatten_util.ravel_pytree(field(unflatten(y)))[0]),
+        (0, 1),
+        flat,
+        method="DOP853",
+        rtol=1e-13,
+        atol=1e-14,
+        t_eval=[0.5, 1],
+    )
+    later, end = map(unflatten, exact.y.T)
+    for before, after, order in ((unflatten(flat), later, 3), (later, end, 4)):
+
+        def error(step, before=before, after=after):
+            ours = jax.jit(partial(opt.integrate, field, substeps=round(0.5 / step)))(before, 0.5)
+            return distance(ours.theta, after.theta)
+
+        assert orders(error, 1 / 64) == pytest.approx(order, abs=0.15)
+
+
 @pytest.mark.parametrize("method, limit", [(opt.euler, 2), (opt.heun, 2), (opt.rk4, 2.785)])
 def test_stability_limits(method, limit):
     h = 3.0
