@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from jaxgen.arguments import require
+from jaxgen.arguments import require, require_integer
 from jaxgen.optimizers.leaves import cast_updates, floats, zeros
 
 
@@ -87,7 +87,7 @@ def accumulate(
       ValueError: k is not an integer >= 1; from `update`, a weight that is not traced is negative.
     """
     if not callable(k):
-        _check_k(k)
+        require_integer(least=1, k=k)
     optimizer = optax.with_extra_args_support(inner)
 
     def init(params):
@@ -186,7 +186,7 @@ def hidden_accumulation(
     Raises:
       ValueError: k is not an integer >= 1, or decay is not in [0, 1].
     """
-    _check_k(k)
+    require_integer(least=1, k=k)
     require(decay=decay, least=0, most=1)
     optimizer = optax.with_extra_args_support(inner)
 
@@ -223,11 +223,6 @@ def hidden_accumulation(
         return new, HiddenAccumulationState(momentum, micro_step, inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _check_k(k) -> None:
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise ValueError(f"k {k}; expected an integer >= 1")
 
 
 def _all_finite(tree):

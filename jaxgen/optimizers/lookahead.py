@@ -4,10 +4,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from jaxgen.arguments import at_least_f32, require
+from jaxgen.arguments import at_least_f32, require, require_integer
 from jaxgen.optimizers.leaves import cast_updates, floats
 
 
@@ -38,8 +37,7 @@ def lookahead(
     Raises:
       ValueError: a number out of range, period not an integer; `update` without params.
     """
-    if isinstance(period, bool) or not isinstance(period, int | np.integer) or period < 1:
-        raise ValueError(f"period {period}; expected an integer >= 1")
+    require_integer(least=1, period=period)
     require(least=0, most=1, slow_step=slow_step)
     inner = optax.with_extra_args_support(inner)
 

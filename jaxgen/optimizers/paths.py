@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import optax
 
-from jaxgen.arguments import require
+from jaxgen.arguments import require, require_integer
 
 
 def by_path(rules: Mapping[str, Any], default=None) -> Callable[[Any], Any]:
@@ -75,7 +75,7 @@ def layer_wise_decay(
       stacked leaf has a number of layers other than L.
     """
     require(decay=decay, above=0)
-    require(n_layers=n_layers, least=0)
+    require_integer(least=0, n_layers=n_layers)
     check_rules(layers)
 
     def scale(name, leaf, layer):

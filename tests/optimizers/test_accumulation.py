@@ -502,16 +502,3 @@ def test_hidden_accumulation_with_an_injected_decay():
     actual, _ = steps(optax.inject_hyperparams(build)(decay=0.75), g)
     expected, _ = steps(hidden_accumulation(optax.sgd(1.0), 2, 0.75), g)
     assert_close(actual, expected)
-
-
-@pytest.mark.parametrize("k", [0, -1, 2.0, None, True])
-@pytest.mark.parametrize("name", BOTH)
-def test_k_that_is_no_positive_integer(name, k):
-    with pytest.raises(ValueError, match=f"^k {k}; expected an integer >= 1"):
-        BOTH[name](optax.sgd(0.1), k)
-
-
-@pytest.mark.parametrize("decay", [-0.1, 1.1])
-def test_decay_out_of_range(decay):
-    with pytest.raises(ValueError, match=f"decay {decay}; expected"):
-        hidden_accumulation(optax.sgd(0.1), 2, decay)

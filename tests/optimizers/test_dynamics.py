@@ -282,36 +282,6 @@ def test_heavy_ball_loses_energy_to_friction(x64):
     assert slope == pytest.approx(-0.6 * (0.25 + 0.04 + 1.0))
 
 
-@pytest.mark.parametrize(
-    "call, message",
-    [
-        (lambda: opt.step_and_friction(0.0, 0.9), "learning_rate 0.0"),
-        (lambda: opt.step_and_friction(0.1, -1.0), "momentum -1.0"),
-        (lambda: opt.step_and_friction(0.1, 1.1), "momentum 1.1"),
-        (lambda: opt.learning_rate_and_momentum(-0.1, 1.0), "step -0.1"),
-        (lambda: opt.learning_rate_and_momentum(0.1, -1.0), "friction -1.0"),
-        (lambda: opt.adam_flow(gradient, -1.0, 1.0), "first_time -1.0"),
-        (lambda: opt.adam_flow(gradient, 1.0, 0.0), "second_time 0.0"),
-        (lambda: opt.adam_flow(gradient, 1.0, 1.0, -1.0), "eps -1.0"),
-        (lambda: opt.modified_loss(loss, -0.1), "step -0.1"),
-        (lambda: opt.integrate(opt.gradient_flow(gradient), start(), 1.0, 0), "substeps 0"),
-        (lambda: opt.integrate(opt.gradient_flow(gradient), start(), 1.0, 2.5), "substeps 2.5"),
-        (lambda: opt.trajectory(opt.gradient_flow(gradient), start(), 1.0, 2.5), "steps 2.5"),
-        (lambda: opt.trajectory(opt.gradient_flow(gradient), start(), 1.0, 0), "steps 0"),
-        (lambda: opt.trajectory(opt.gradient_flow(gradient), start(), 1.0, 1, 0), "substeps 0"),
-    ],
-)
-def test_bad_numbers(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
-
-
-def test_adam_state_can_be_donated():
-    step = jax.jit(lambda x: opt.euler(opt.adam_flow(gradient, 0.5, 1.0), x, 0.1), donate_argnums=0)
-    moved = step(opt.Adapting.start(start()))
-    np.testing.assert_allclose(moved.time, 0.1, rtol=1e-6)
-
-
 def test_adam_flow_has_finite_slopes_at_a_minimum():
     def end(x):
         field = opt.adam_flow(lambda x: x, 0.5, 1.0, eps=0.1)

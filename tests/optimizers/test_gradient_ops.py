@@ -73,12 +73,6 @@ def test_norm_that_is_injected(clip):
     jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-6), actual, expected)
 
 
-@pytest.mark.parametrize("clip", CLIPS)
-def test_norm_out_of_range(clip):
-    with pytest.raises(ValueError, match="max_norm 0; expected a finite"):
-        clip(0)
-
-
 def test_function_by_path():
     tree = {"a": jnp.array([1.0, -4.0]), "b": [jnp.array([2.0], jnp.bfloat16)]}
     actual = apply(map_gradients({"a": jnp.sign, "b/0": lambda g: g.astype(jnp.float32) / 4}), tree)
@@ -87,12 +81,3 @@ def test_function_by_path():
     np.testing.assert_array_equal(actual["b"][0], 0.5)
     kept = apply(map_gradients({"a": jnp.sign}, default=lambda g: g), tree)
     np.testing.assert_array_equal(kept["b"][0], 2)
-
-
-def test_function_that_does_not_fit():
-    with pytest.raises(ValueError, match="unknown path rule 'c'"):
-        apply(map_gradients({"c": jnp.sign, "": jnp.sign}), {"a": jnp.ones(2)})
-    with pytest.raises(ValueError, match="b has no rule"):
-        apply(map_gradients({"a": jnp.sign}), {"a": jnp.ones(2), "b": jnp.ones(2)})
-    with pytest.raises(ValueError, match=r"function of a returns \(\); expected \(2"):
-        apply(map_gradients({"a": jnp.sum}), {"a": jnp.ones(2)})

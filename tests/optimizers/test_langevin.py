@@ -138,18 +138,3 @@ def test_same_key_same_noise_and_donation(make):
     np.testing.assert_array_equal(first, again)
     np.testing.assert_array_equal(first, b.update(theta, b.init(theta))[0])
     assert (first != c.update(theta, c.init(theta))[0]).all()
-
-
-@pytest.mark.parametrize(
-    "call, message",
-    [
-        (lambda: opt.sgld(0.1, 0.0, KEY), "temperature 0.0"),
-        (lambda: opt.sgld(-0.1, 1.0, KEY), "learning_rate -0.1"),
-        (lambda: opt.underdamped_langevin(0.0, 1.0, 1.0, KEY), "step 0.0"),
-        (lambda: opt.underdamped_langevin(0.1, -1.0, 1.0, KEY), "friction -1.0"),
-        (lambda: opt.underdamped_langevin(0.1, 1.0, 0.0, KEY), "temperature 0.0"),
-    ],
-)
-def test_bad_numbers(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()

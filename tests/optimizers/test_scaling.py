@@ -160,19 +160,3 @@ def test_hyperparameter_that_is_injected():
         updates, state = jax.jit(optimizer.update)(UPDATES, state)
         np.testing.assert_allclose(updates["a"], -3 * 0.5**count * UPDATES["a"])
         np.testing.assert_allclose(updates["b"][0], -(0.5**count))
-
-
-@pytest.mark.parametrize(
-    ("multipliers", "message"),
-    [
-        ({"a": 1.0}, r"b/0 has no multiplier"),
-        ({"a": 1.0, "b": [1.0, 2.0]}, r"b/1 has a multiplier and no update"),
-        ({"a": np.ones(3), "b": [1.0]}, r"multiplier of a has shape \(3,\)"),
-        ({"a": np.ones((3, 1)), "b": [1.0]}, r"of a has shape \(3, 1\).*broadcasts to \(2, 3\)"),
-    ],
-)
-def test_trees_that_do_not_match(multipliers, message):
-    with pytest.raises(ValueError, match=message):
-        scale_by_tree(multipliers).init(UPDATES)
-    with pytest.raises(ValueError, match=message):
-        jax.jit(scale_by_tree(multipliers).update)(UPDATES, optax.EmptyState())

@@ -169,30 +169,6 @@ def test_half_precision_keeps_a_wide_average():
     assert {s.dtype for s in jax.tree.leaves(state) if s.ndim} == {jnp.dtype(jnp.float32)}
 
 
-@pytest.mark.parametrize(
-    "call, message",
-    [
-        (lambda: opt.finite_ema(1.5), "decay 1.5"),
-        (lambda: opt.scale_by_row_rms(-1.0), "min_scale -1.0"),
-        (lambda: opt.shrink_where_nan(1.5), "shrink 1.5"),
-        (lambda: opt.tiger(0.1, weight_decay=-1.0), "weight_decay -1.0"),
-        (lambda: opt.tiger(0.1, decay=-0.1), "decay -0.1"),
-        (lambda: opt.tiger(0.1, min_scale=-1.0), "min_scale -1.0"),
-        (lambda: opt.tiger(0.1, shrink=-1.0), "shrink -1.0"),
-        (lambda: opt.scale_by_row_rms().update({"a": jnp.ones(2)}, ()), "params None"),
-        (lambda: opt.shrink_where_nan().update({"a": jnp.ones(2)}, ()), "params None"),
-    ],
-)
-def test_bad_arguments(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
-
-
-def test_unknown_label():
-    with pytest.raises(ValueError, match="wheel"):
-        opt.tiger(0.1, labels={"a": "wheel"}).init({"a": jnp.ones(2)})
-
-
 def test_injected_hyperparameters():
     params = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}
     injected, plain = optax.inject_hyperparams(opt.tiger, static_args="labels")(0.1), opt.tiger(0.1)
