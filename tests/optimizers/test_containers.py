@@ -241,12 +241,13 @@ def train_nnx(optimizer, steps):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_updates_are_the_same_in_every_container(name):
-    @jax.jit
     def run(steps):
         optimizer = OPTIMIZERS[name]
         found = {container: train(optimizer, container, steps) for container in CONTAINERS}
         return found | {"nnx.Optimizer": train_nnx(optimizer, steps)}
 
+    # Operations on their own are compiled once for all containers, but a cond at every call.
+    run = jax.jit(run) if "accumulat" in name else run
     first = gradient(PARAMS)
     found = run([first, jax.tree.map(lambda g: jnp.cos(7 * g) * g, first)])
     expected = found.pop("dict")
