@@ -25,7 +25,7 @@ class AccumulateState(NamedTuple):
       weight: W, the sum of w over the current window; cleared together with S.
       micro_step: number of calls so far in the current window.
       steps: number of steps that `inner` has taken.
-      skipped: number of micro-gradients skipped since the start because they were not finite.
+      skipped: number of micro-gradients skipped since the start; see `accumulate`.
       inner: state of the wrapped optimizer.
     """
 
@@ -55,7 +55,10 @@ def accumulate(
     partial window of an epoch is applied by
 
         updates, state = optimizer.update(gradient, state, params, flush=is_last)
-        updates, state = optimizer.update(zeros, state, params, weight=0, flush=True)    # or after
+
+    or afterwards, with zeros like the parameters, by
+
+        updates, state = optimizer.update(zeros, state, params, weight=0, flush=True)
 
     - `inner` runs only when a window ends (`lax.cond`), so its schedules, bias corrections,
       clipping and weight decay see large batches. Under `jax.vmap` the cond becomes a select, which
@@ -65,7 +68,7 @@ def accumulate(
       needs no memory beyond parameters, gradient and state.
     - A micro-gradient with an infinity or a NaN in any leaf, or with a weight that is negative or
       not finite, is skipped together with its weight.
-    - A window ends as soon as it has k calls or more, so k may change between calls.
+    - A window ends as soon as it has k calls or more, so a checkpoint may go on with another k.
     - Devices: under `jit` with sharded batches g is the gradient of the global micro-batch.
       Under `pmap` and `shard_map`, reduce numerator and denominator first: g = psum(w g) / psum(w),
       weight=psum(w); a NaN on one device then skips the micro-step on all devices.

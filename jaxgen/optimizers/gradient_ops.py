@@ -23,8 +23,9 @@ def clip_by_leaf_norm(max_norm) -> optax.GradientTransformation:
       max_norm: largest L2 norm of a leaf, > 0.
 
     Returns:
-      A stateless transformation. Norms are computed in at least f32; updates keep the gradient's
-      dtype. A finite gradient whose squared norm overflows (norm 1.8e19 in f32) becomes zero.
+      A stateless transformation. Norms, of complex numbers too, are computed in at least f32;
+      updates keep the gradient's dtype. A finite gradient whose squared norm overflows (norm
+      1.8e19 in f32) becomes zero.
 
     Raises:
       ValueError: max_norm is not positive.

@@ -34,12 +34,12 @@ def lazy_updates(
 
     Args:
       inner: the optimizer; its weight decay is masked too.
-      mask: tree of bools like the parameters, True for leaves that are tables [V, ...]; or a
-        function from the parameters to such a tree.
+      mask: tree of bools with the parameters' paths, True for leaves that are tables [V, ...]; or
+        a function from the parameters to such a tree, such as `by_path` returns.
 
     Raises:
-      ValueError: from `update`, if the mask is True for a scalar, or its structure differs from
-        that of the parameters.
+      ValueError: from `update`, if the mask is True for a scalar, or its paths differ from those
+        of the parameters.
     """
     inner = optax.with_extra_args_support(inner)
 
@@ -67,12 +67,12 @@ def lazy_rows(
 
     Args:
       inner: the optimizer; its weight decay is masked too.
-      mask: tree of bools like the parameters, True for leaves that are tables [V, ...]; or a
-        function from the parameters to such a tree.
+      mask: tree of bools with the parameters' paths, True for leaves that are tables [V, ...]; or
+        a function from the parameters to such a tree, such as `by_path` returns.
 
     Raises:
-      ValueError: from `update`, if the mask is True for a scalar, or its structure differs from
-        that of the parameters.
+      ValueError: from `update`, if the mask is True for a scalar, or its paths differ from those
+        of the parameters.
     """
     inner = optax.with_extra_args_support(inner)
 

@@ -141,16 +141,16 @@ def values_like(values, tree, kind: str):
       kind: what messages call a leaf of `values`.
 
     Raises:
-      ValueError: a leaf of one tree is missing in the other.
+      ValueError: a leaf of one tree is missing in the other; a tree without leaves fits all values.
     """
     found = dict(named_leaves(values(tree) if _is_function(values) else values))
     names = [name for name, _ in named_leaves(tree)]
     for name in names:
         if name not in found:
             raise ValueError(f"{name} has no {kind}; expected trees that match")
-    for name in found.keys() - set(names):
-        if not _hides(tree):
-            raise ValueError(f"{name} has a {kind} and no update; expected trees that match")
+    unused = found.keys() - set(names)
+    if unused and names and not _hides(tree):
+        raise ValueError(f"{min(unused)} has a {kind} and no update; expected trees that match")
     return jax.tree.unflatten(jax.tree.structure(tree), [found[name] for name in names])
 
 

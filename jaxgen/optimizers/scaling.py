@@ -38,9 +38,10 @@ def scale_by_tree(multipliers: Any | Callable[[Any], Any]) -> optax.GradientTran
     leaf but keeps its moments; `optax.selective_transform` saves their memory.
 
     Args:
-      multipliers: a tree like the updates, of numbers or of arrays with the leaf's rank that
-        broadcast to its shape ([L, 1, 1] for L stacked layers); or a function from a tree to
-        that, such as `by_path` or `layer_wise_decay` return.
+      multipliers: a tree with the paths of the updates, of numbers or of arrays with the leaf's
+        rank that broadcast to its shape ([L, 1, 1] for L stacked layers); or a function from a
+        tree to that, such as `by_path` or `layer_wise_decay` return. At 0 the update is 0 even
+        where it is not finite.
 
     Returns:
       A stateless transformation. Products are computed in at least f32 and cast to the update's

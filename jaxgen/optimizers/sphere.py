@@ -20,7 +20,7 @@ def project_to_tangent() -> optax.GradientTransformation:
     """g_R = g - (x.g) x, the part of the gradient that is tangent to the sphere at x.
 
     Raises:
-      ValueError: `update` is called without params.
+      ValueError: from `update`, no params, a scalar, or a complex update.
     """
 
     def project(g, x):
@@ -38,7 +38,7 @@ def project_by_cosine() -> optax.GradientTransformation:
     1 / sqrt(eta |g| t), whereas with `project_to_tangent` it decays exponentially.
 
     Raises:
-      ValueError: `update` is called without params.
+      ValueError: from `update`, no params, a scalar, or a complex update.
     """
 
     def project(g, x):
@@ -58,7 +58,7 @@ def retract_to_sphere() -> optax.GradientTransformation:
     sphere.
 
     Raises:
-      ValueError: `update` is called without params.
+      ValueError: from `update`, no params, a scalar, or a complex update.
     """
 
     def retract(u, x):

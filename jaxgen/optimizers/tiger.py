@@ -73,7 +73,7 @@ def scale_by_row_rms(min_scale: float = 1e-3) -> optax.GradientTransformation:
       min_scale: floor of the RMS, >= 0; at 0 a row of zeros never moves.
 
     Raises:
-      ValueError: min_scale < 0, or `update` is called without params.
+      ValueError: min_scale < 0; from `update`, no params, a scalar, or a complex update.
     """
     return _scale_by_rms(-1, min_scale)
 
@@ -128,12 +128,19 @@ def shrink_where_nan(shrink: float = 0.99, center: float = 0.0) -> optax.Gradien
 def tiger_labels(params):
     """Labels each leaf for `tiger`: "kernel", "embedding", "bias" or "gain".
 
-    The label follows from flax's name for the leaf: `embedding` is an embedding, `scale` and
-    `gamma` are gains, `bias` and `beta` are biases, including stacked ones [L, d] of a scanned
-    model. Any other leaf is a kernel if it has two axes or more, and a bias otherwise.
+    The label follows from the leaf's own name, as Linen and NNX choose it: `embedding` is an
+    embedding, `scale` and `gamma` are gains, `bias` and `beta` are biases, including stacked ones
+    [L, d] of a scanned model. Any other leaf is a kernel if it has two axes or more, and a bias
+    otherwise. Where embeddings and gains have other names, use `by_path` instead:
+
+        tiger(1e-3, labels=by_path({"embed": "embedding", "norm/weight": "gain",
+                                    "weight": "kernel", "bias": "bias"}))
 
     Args:
       params: a tree of arrays, named by dict keys or attributes.
+
+    Returns:
+      A tree of labels like the parameters.
     """
 
     def label(path, leaf):
@@ -182,11 +189,12 @@ def tiger(
       weight_decay: lambda, >= 0.
       min_scale: floor of the RMS, >= 0.
       shrink: factor for elements whose gradient is not finite, in [0, 1].
-      labels: tree of "kernel", "embedding", "bias" and "gain" like the parameters, or a function
-        of the parameters that returns it.
+      labels: tree of "kernel", "embedding", "bias" and "gain" with the parameters' paths, or a
+        function of the parameters that returns it.
 
     Raises:
-      ValueError: a number out of range; `update` without params; an unknown label.
+      ValueError: a number out of range; an unknown or missing label; `update` without params, or
+        with complex gradients.
     """
     require(least=0, weight_decay=weight_decay, min_scale=min_scale)
     sign = optax.chain(finite_ema(decay), optax.scale_by_sign())

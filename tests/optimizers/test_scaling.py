@@ -138,6 +138,12 @@ def test_a_stateless_transformation_of_no_size():
     assert jax.tree.leaves(scale_by_tree(by_path({"": 1.0})).init(UPDATES)) == []
 
 
+def test_a_chain_tells_optax_what_in_its_state_is_like_the_parameters():
+    rule = optax.chain(optax.trace(0.9), scale_by_tree({"a": 1.0, "b": [2.0]}))
+    found = optax.tree.map_params(rule, lambda _: "like", rule.init(UPDATES))
+    assert jax.tree.leaves(found) == ["like"] * 2
+
+
 def test_masked_and_partitioned():
     times = scale_by_tree({"a": 2.0, "b": [5.0]})
     only_a = optax.masked(times, by_path({"a": True}, default=False))
