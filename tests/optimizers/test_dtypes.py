@@ -9,7 +9,7 @@ import pytest
 from jaxgen import optimizers as opt
 
 KEY = jax.random.key(0)
-RATE = np.float32(0.1)  # not weakly typed
+RATE = np.float32(0.1)
 SGD = optax.sgd(0.1)
 
 
@@ -53,7 +53,7 @@ PAIRS += [("float32", "float32"), ("float16", "float16"), ("float32", "int32")]
 
 
 @pytest.mark.parametrize("params, gradient", [*PAIRS, ("float64", "float32")])
-@pytest.mark.parametrize("rate", [0.1, np.float32(0.1), np.float64(0.1)])
+@pytest.mark.parametrize("rate", [np.float32(0.1), np.float64(0.1)])  # neither weakly typed
 def test_dtype_of_updates_and_state(params, gradient, rate, x64):
     p, g = ({"kernel": jnp.ones((2, 3), dtype)} for dtype in (params, gradient))
     wider = jnp.promote_types(params, gradient)

@@ -164,7 +164,7 @@ def test_half_precision_keeps_a_wide_average():
     theta = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params())
     g = jax.tree.map(jnp.ones_like, theta)
     optimizer = opt.tiger(0.1)
-    updates, state = optimizer.update(g, optimizer.init(theta), theta)
+    updates, state = jax.eval_shape(lambda: optimizer.update(g, optimizer.init(theta), theta))
     assert {u.dtype for u in jax.tree.leaves(updates)} == {jnp.dtype(jnp.bfloat16)}
     assert {s.dtype for s in jax.tree.leaves(state) if s.ndim} == {jnp.dtype(jnp.float32)}
 
