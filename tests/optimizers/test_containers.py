@@ -153,7 +153,8 @@ def test_a_parameter_that_is_called_value():
     attention = Attention(key=jnp.ones(2), query=jnp.ones(2), value=jnp.ones(2))
     hidden = dataclasses.replace(attention, key=optax.MaskedNode(), query=None)
     assert paths({"a": attention}) == ["a/key", "a/query", "a/value"]
-    assert paths({"a": hidden}) == ["a/value"]
+    empty = dataclasses.replace(attention, key=None, query=None)
+    assert paths({"a": hidden}) == paths({"a": empty}) == ["a/value"]
 
 
 KEY = jax.random.key(0)
