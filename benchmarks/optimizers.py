@@ -20,7 +20,10 @@ Lion reads its old average after it has written the new one, which takes a tempo
 makes its step from the new one. The 1.6 bytes over 12 of Tiger are one embedding: XLA's CPU
 backend fuses the RMS of its rows with the elementwise operations before it. optax has no lazy rows;
 the nearest is Adam, which moves every row. `lazy_rows` selects between old and new moments, so both
-are alive for the table. PyTorch's fused loops are faster than all of these; this was not profiled.
+are alive for the table. `accumulate` writes its step over the sum; the zero updates of
+`hidden_accumulation` and `optax.MultiSteps` are a buffer of their own, whose allocation takes
+longer than the sum on a CPU. PyTorch's fused loops are faster than all of these; this was not
+profiled.
 
 Results: RESULTS.md.
 """

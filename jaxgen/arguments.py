@@ -39,6 +39,17 @@ def require(
             raise ValueError(f"{name} {value}; expected a finite number {expected}")
 
 
+def require_integer(*, least: int, **values) -> None:
+    """Checks that numbers are integers of at least `least`; booleans are not.
+
+    Raises:
+      ValueError: a value is no Python or numpy integer, or is smaller.
+    """
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise ValueError(f"{name} {value}; expected an integer >= {least}")
+
+
 def at_least_f32(x):
     """x as a float array of at least 32 bits: bf16, f16, integers and booleans become f32."""
     x = jnp.asarray(x)

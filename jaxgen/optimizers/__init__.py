@@ -4,6 +4,11 @@ Fine-tuning with AdamW, smaller steps in lower layers, and eight micro-batches p
 
     rates = layer_wise_decay({"embed": 0, "block": 1, "head": 2}, decay=0.75, n_layers=2)
     optimizer = accumulate(optax.chain(optax.adamw(1e-3), scale_by_tree(rates)), k=8)
+
+Paths, labels and masks are the same for Linen, NNX and any other tree of parameters:
+
+    optimizer = nnx.Optimizer(model, tiger(1e-3), wrt=nnx.Param)
+    optimizer.update(model, nnx.grad(loss)(model))
 """
 
 from jaxgen.optimizers.accumulation import (

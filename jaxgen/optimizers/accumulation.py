@@ -3,37 +3,42 @@
 `accumulate` sums the micro-gradients in a buffer of its own, `hidden_accumulation` in the momentum.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
-from jaxgen.arguments import at_least_f32, require
+from jaxgen.arguments import require, require_integer
+from jaxgen.optimizers.leaves import cast_updates, floats, zeros
 
 
 class AccumulateState(NamedTuple):
     """State of `accumulate`.
 
     Attributes:
-      total: S, the sum of w g over the current window, in at least f32. At micro_step 0 it still
-        holds the sum of the previous window; the next call clears it.
-      weight: W, the sum of w over the current window.
-      micro_step: number of calls so far in the current window, 0 .. k - 1.
-      skipped: number of micro-gradients skipped since the start because they were not finite.
+      total: S, the sum of w g over the current window, in at least f32. At micro_step 0 its values
+        mean nothing; the next call clears them.
+      weight: W, the sum of w over the current window; cleared together with S.
+      micro_step: number of calls so far in the current window.
+      steps: number of steps that `inner` has taken.
+      skipped: number of micro-gradients skipped since the start; see `accumulate`.
       inner: state of the wrapped optimizer.
     """
 
     total: Any
     weight: Any
     micro_step: Any
+    steps: Any
     skipped: Any
     inner: Any
 
 
 def accumulate(
-    inner: optax.GradientTransformation, k: int
+    inner: optax.GradientTransformation, k: int | Callable
 ) -> optax.GradientTransformationExtraArgs:
     """Averages k weighted micro-gradients, then takes one step of `inner`.
 
@@ -45,15 +50,25 @@ def accumulate(
     depend on batch statistics: BatchNorm, in-batch negatives and batch F-scores see only the
     micro-batch.
 
-    - `inner` runs only on every k-th call (`lax.cond`), so its schedules, bias corrections,
-      clipping and weight decay see large batches, and a micro-step costs one pass over S. Under
-      `jax.vmap` the cond becomes a select, which always runs `inner`; the result is the same.
-    - A micro-gradient with an infinity or a NaN in any leaf, or with a non-finite weight, is
-      skipped together with its weight. If the total weight of a window is zero, the update is
-      zero and the state of `inner` does not change.
-    - The zero update is a tree as large as the parameters unless XLA fuses it into
-      `apply_updates`; calling that inside `lax.cond(state.micro_step == 0, ...)` saves the pass.
-    - An incomplete window at the end of training is never applied.
+    `update` takes two extra arguments, `weight` and `flush`, and passes all others to `inner`. With
+    flush=True the window ends with this call; a window of zero weight changes nothing. So the last,
+    partial window of an epoch is applied by
+
+        updates, state = optimizer.update(gradient, state, params, flush=is_last)
+
+    or afterwards, with zeros like the parameters, by
+
+        updates, state = optimizer.update(zeros, state, params, weight=0, flush=True)
+
+    - `inner` runs only when a window ends (`lax.cond`), so its schedules, bias corrections,
+      clipping and weight decay see large batches. Under `jax.vmap` the cond becomes a select, which
+      always runs `inner`; the result is the same.
+    - A micro-step reads g, for infinities, and then adds to S in place. The step of `inner` is
+      written over S, so with a donated state a step with `optax.apply_updates` in the same `jit`
+      needs no memory beyond parameters, gradient and state.
+    - A micro-gradient with an infinity or a NaN in any leaf, or with a weight that is negative or
+      not finite, is skipped together with its weight.
+    - A window ends as soon as it has k calls or more, so a checkpoint may go on with another k.
     - Devices: under `jit` with sharded batches g is the gradient of the global micro-batch.
       Under `pmap` and `shard_map`, reduce numerator and denominator first: g = psum(w g) / psum(w),
       weight=psum(w); a NaN on one device then skips the micro-step on all devices.
@@ -64,52 +79,62 @@ def accumulate(
 
     Args:
       inner: the optimizer.
-      k: calls per step, >= 1.
+      k: calls per step, an integer >= 1; or a function from the number of steps taken, a traced
+        integer, to that.
 
     Returns:
-      A transformation whose `update` takes the extra argument `weight` (a scalar >= 0, 1 by
-      default). All other extra arguments of the k-th call are passed to `inner`. S is kept in at
-      least f32, and `inner` gets the mean in the gradient's dtype.
+      A transformation whose `update` takes the extra arguments `weight` (a scalar >= 0, 1 by
+      default) and `flush` (a boolean, may be traced, False by default).
 
     Raises:
-      ValueError: k is not an integer >= 1.
+      ValueError: k is not an integer >= 1; from `update`, a weight that is not traced is negative.
     """
-    _check_k(k)
+    if not callable(k):
+        require_integer(least=1, k=k)
     optimizer = optax.with_extra_args_support(inner)
 
     def init(params):
-        total = jax.tree.map(lambda p: jnp.zeros_like(at_least_f32(p)), params)
-        # Two separate arrays, since a buffer can be donated only once.
-        micro_step, skipped = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
-        return AccumulateState(total, jnp.zeros(()), micro_step, skipped, optimizer.init(params))
+        # Separate arrays, since a buffer can be donated only once.
+        micro_step, steps, skipped = (jnp.zeros((), jnp.int32) for _ in range(3))
+        return AccumulateState(
+            zeros(params), jnp.zeros(()), micro_step, steps, skipped, optimizer.init(params)
+        )
 
-    def update(updates, state, params=None, *, weight=1.0, **extra_args):
+    def update(updates, state, params=None, *, weight=1.0, flush=False, **extra_args):
+        if not isinstance(weight, jax.core.Tracer) and np.any(np.asarray(weight) < 0):
+            raise ValueError(f"weight {weight}; expected a number >= 0")
+        updates = floats(updates)
         w = jnp.asarray(weight, state.weight.dtype)
-        finite = _all_finite(updates) & jnp.isfinite(w)
-        w = jnp.where(finite, w, 0)
+        sound = _all_finite(updates) & jnp.isfinite(w) & (w >= 0)
+        w = jnp.where(sound, w, 0)
         first = state.micro_step == 0
+        summed = jnp.where(first, 0, state.weight) + w
+        ends = (state.micro_step + 1 >= (k(state.steps) if callable(k) else k)) | flush
+        due = ends & (summed > 0)
 
         def add(s, g):
-            # `where` rather than a product, because 0 * NaN is NaN. S is cleared here, in the same
-            # pass, because clearing it after the step would need a second buffer of its size.
-            return jnp.where(first, 0, s) + w.astype(s.dtype) * jnp.where(finite, g, 0)
+            # `where` rather than a product, because 0 * NaN is NaN. S is cleared and divided in the
+            # same pass, because elsewhere either would need a second buffer of its size.
+            new = jnp.where(first, 0, s) + w.astype(s.dtype) * jnp.where(sound, g, 0)
+            return (new / jnp.where(due, summed, 1).astype(s.dtype)).astype(s.dtype)
 
         total = jax.tree.map(add, state.total, updates)
-        summed = state.weight + w
-        due = (state.micro_step == k - 1) & (summed > 0)
 
-        def mean():
-            return jax.tree.map(lambda s: s / summed.astype(s.dtype), total)
+        def step():
+            mean = cast_updates(total, updates, params)
+            new, inner_state = optimizer.update(mean, state.inner, params, **extra_args)
+            return optax.tree.cast_like(new, total), optax.tree.cast_like(inner_state, state.inner)
 
-        new_updates, new_inner = _update_if(
-            due, optimizer, mean, updates, state.inner, params, extra_args
-        )
-        return new_updates, AccumulateState(
+        # What either branch returns is written over S, which nobody reads after a step.
+        total, inner_state = lax.cond(due, step, lambda: (total, state.inner))
+        new = jax.tree.map(lambda s: jnp.where(due, s, 0), total)
+        return cast_updates(new, updates, params), AccumulateState(
             total=total,
-            weight=jnp.where(state.micro_step == k - 1, 0, summed),
-            micro_step=(state.micro_step + 1) % k,
-            skipped=state.skipped + ~finite,
-            inner=new_inner,
+            weight=summed,
+            micro_step=jnp.where(ends, 0, state.micro_step + 1),
+            steps=state.steps + due,
+            skipped=state.skipped + ~sound,
+            inner=inner_state,
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -158,20 +183,23 @@ def hidden_accumulation(
 
     Returns:
       A transformation that passes extra arguments to `inner`. m is kept in at least f32, because
-      k small terms are added to it; `inner` gets it in the gradient's dtype.
+      k small terms are added to it. Change k only between windows: terms that are in m already
+      have been divided by the old one.
 
     Raises:
       ValueError: k is not an integer >= 1, or decay is not in [0, 1].
     """
-    _check_k(k)
+    require_integer(least=1, k=k)
     require(decay=decay, least=0, most=1)
     optimizer = optax.with_extra_args_support(inner)
 
     def init(params):
-        momentum = jax.tree.map(lambda p: jnp.zeros_like(at_least_f32(p)), params)
-        return HiddenAccumulationState(momentum, jnp.zeros((), jnp.int32), optimizer.init(params))
+        return HiddenAccumulationState(
+            zeros(params), jnp.zeros((), jnp.int32), optimizer.init(params)
+        )
 
     def update(updates, state, params=None, **extra_args):
+        updates = floats(updates)
         beta = jnp.asarray(decay, jnp.result_type(float))
         keep = jnp.where(state.micro_step == 0, beta, 1)
         take = (1 - beta) / k
@@ -180,37 +208,27 @@ def hidden_accumulation(
             state.momentum,
             updates,
         )
-        due = state.micro_step == k - 1
-        new_updates, new_inner = _update_if(
-            due, optimizer, lambda: momentum, updates, state.inner, params, extra_args
-        )
-        return new_updates, HiddenAccumulationState(momentum, (state.micro_step + 1) % k, new_inner)
+        due = state.micro_step + 1 >= k
+
+        def step():
+            sent = cast_updates(momentum, updates, params)
+            new, inner_state = optimizer.update(sent, state.inner, params, **extra_args)
+            # f32 hyperparameters from `inject_hyperparams` would promote the moments of bf16
+            # parameters to f32.
+            return optax.tree.cast_like(new, sent), optax.tree.cast_like(inner_state, state.inner)
+
+        def wait():
+            nothing = cast_updates(updates, updates, params)
+            return jax.tree.map(jnp.zeros_like, nothing), state.inner
+
+        new, inner_state = lax.cond(due, step, wait)
+        micro_step = jnp.where(due, 0, state.micro_step + 1)
+        return new, HiddenAccumulationState(momentum, micro_step, inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _check_k(k) -> None:
-    if not isinstance(k, int) or k < 1:
-        raise ValueError(f"k {k}; expected an integer >= 1")
-
-
 def _all_finite(tree):
-    finite = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]
-    return jnp.all(jnp.asarray(finite))
-
-
-def _update_if(due, optimizer, gradient, like, state, params, extra_args):
-    """Runs `optimizer` on gradient() if `due`; otherwise returns (zeros, unchanged state)."""
-
-    def step():
-        new, new_state = optimizer.update(
-            optax.tree.cast_like(gradient(), like), state, params, **extra_args
-        )
-        # f32 hyperparameters from `inject_hyperparams` would promote the moments of bf16
-        # parameters to f32.
-        return optax.tree.cast_like(new, like), optax.tree.cast_like(new_state, state)
-
-    def wait():
-        return jax.tree.map(jnp.zeros_like, like), state
-
-    return lax.cond(due, step, wait)
+    # The largest magnitude is one vectorised pass; `jnp.all(jnp.isfinite(x))` writes booleans.
+    largest = [jnp.max(jnp.abs(x), initial=0) for x in jax.tree.leaves(tree)]
+    return jnp.all(jnp.asarray([jnp.isfinite(x) for x in largest]))

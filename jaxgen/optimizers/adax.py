@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgen.arguments import at_least_f32, require
+from jaxgen.arguments import require
+from jaxgen.optimizers.leaves import cast_updates, floats, scale_by_learning_rate, zeros
 
 
 class ScaleByAdaxState(NamedTuple):
@@ -32,7 +33,8 @@ def scale_by_adax(
         v_hat = (1 - rho_t) v_hat + rho_t g^2,   rho_t = b2 / ((1 + b2)^t - 1)
 
     rho_1 = 1; rho_t ~ 1/t while b2 t is small; later rho_t decays like (1 + b2)^-t, so the second
-    moment freezes. m has no bias correction, as in the paper.
+    moment freezes. m has no bias correction, as in the paper. For complex parameters g^2 is |g|^2,
+    and g must be the conjugate of what `jax.grad` gives, as everywhere in optax.
 
     Args:
       b1: decay of the first moment, in [0, 1]; at 1 nothing moves.
@@ -47,30 +49,28 @@ def scale_by_adax(
     require(least=0, eps=eps)
 
     def init(params):
-        def zeros():
-            return jax.tree.map(lambda p: jnp.zeros_like(at_least_f32(p)), params)
-
-        return ScaleByAdaxState(jnp.zeros([], jnp.int32), zeros(), zeros())
+        second = jax.tree.map(jnp.real, zeros(params))
+        return ScaleByAdaxState(jnp.zeros([], jnp.int32), zeros(params), second)
 
     def update(updates, state, params=None):
-        del params
+        updates = floats(updates)
         steps = optax.safe_increment(state.steps)
 
-        g = jax.tree.map(lambda g, m: g.astype(m.dtype), updates, state.mu)
-        mu = jax.tree.map(lambda g, m: b1 * m + (1 - b1) * g, g, state.mu)
+        g = optax.tree.cast_like(updates, state.mu)
+        mu = jax.tree.map(lambda g, m: (b1 * m + (1 - b1) * g).astype(m.dtype), g, state.mu)
 
         def second(g, v):
             rho = _memory_rate(steps, b2, v.dtype)
-            return (1 - rho) * v + rho * jnp.square(g)
+            return ((1 - rho) * v + rho * jnp.real(g * jnp.conj(g))).astype(v.dtype)
 
         nu = jax.tree.map(second, g, state.nu)
 
-        def step(g, m, v):
+        def step(m, v):
             # The derivative of sqrt at 0 is infinite, and its product with g = 0 would be NaN.
             root = jnp.where(v == 0, 0, jnp.sqrt(jnp.where(v == 0, 1, v)))
-            return (m / (root + eps)).astype(g.dtype)
+            return m / (root + eps)
 
-        out = jax.tree.map(step, updates, mu, nu)
+        out = cast_updates(jax.tree.map(step, mu, nu), updates, params)
         return out, ScaleByAdaxState(steps, mu, nu)
 
     return optax.GradientTransformation(init, update)
@@ -84,7 +84,7 @@ def adax(
     The paper's AdaX-W, with decoupled weight decay, is
     `optax.chain(scale_by_adax(), optax.add_decayed_weights(wd), optax.scale_by_learning_rate(lr))`.
     """
-    return optax.chain(scale_by_adax(b1, b2, eps), optax.scale_by_learning_rate(learning_rate))
+    return optax.chain(scale_by_adax(b1, b2, eps), scale_by_learning_rate(learning_rate))
 
 
 def _memory_rate(t, b2: float, dtype=jnp.float32):

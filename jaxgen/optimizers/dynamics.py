@@ -139,7 +139,8 @@ def adam_flow(
     Adam (Kingma & Ba 2014, arXiv 1412.6980) with learning rate gamma takes steps of size gamma in
     time, with beta_i = 1 - gamma / tau_i. RMSprop with bias correction is the case tau1 = 0. Since
     tau is a time and not a number of steps, a change of the learning rate at constant beta_i
-    changes the equation.
+    changes the equation. Near time 0 the division by 1 - exp(-t / tau), about t / tau, costs `rk4`
+    one order: `integrate` from time 0 has order 3, from any later state order 4.
 
     Args:
       gradient: gradient function of the loss.

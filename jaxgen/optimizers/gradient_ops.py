@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxgen.arguments import at_least_f32, require
-from jaxgen.optimizers.paths import by_path
+from jaxgen.optimizers.leaves import floats
+from jaxgen.optimizers.paths import check_rules, matches
 
 
 def clip_by_leaf_norm(max_norm) -> optax.GradientTransformation:
@@ -22,8 +23,9 @@ def clip_by_leaf_norm(max_norm) -> optax.GradientTransformation:
       max_norm: largest L2 norm of a leaf, > 0.
 
     Returns:
-      A stateless transformation. Norms are computed in at least f32; updates keep the gradient's
-      dtype. A finite gradient whose squared norm overflows (norm 1.8e19 in f32) becomes zero.
+      A stateless transformation. Norms, of complex numbers too, are computed in at least f32;
+      updates keep the gradient's dtype. A finite gradient whose squared norm overflows (norm
+      1.8e19 in f32) becomes zero.
 
     Raises:
       ValueError: max_norm is not positive.
@@ -32,14 +34,14 @@ def clip_by_leaf_norm(max_norm) -> optax.GradientTransformation:
 
     def clip(g):
         wide = at_least_f32(g)
-        limit = jnp.asarray(max_norm, wide.dtype)
-        square = jnp.sum(wide * wide)
+        square = jnp.sum(jnp.real(wide * jnp.conj(wide)))
+        limit = jnp.asarray(max_norm, square.dtype)
         outside = square > limit * limit
         # The derivative of sqrt(0) is infinite and would give NaN even if `where` discards it.
         norm = jnp.sqrt(jnp.where(outside, square, 1))
         return (wide * jnp.where(outside, limit / norm, 1)).astype(g.dtype)
 
-    return optax.stateless_with_tree_map(lambda g, _: clip(g))
+    return optax.stateless(lambda updates, _: jax.tree.map(clip, floats(updates)))
 
 
 def clip_by_leaf_l1_norm(max_norm) -> optax.GradientTransformation:
@@ -62,12 +64,12 @@ def clip_by_leaf_l1_norm(max_norm) -> optax.GradientTransformation:
 
     def clip(g):
         wide = at_least_f32(g)
-        limit = jnp.asarray(max_norm, wide.dtype)
         norm = jnp.sum(jnp.abs(wide))
+        limit = jnp.asarray(max_norm, norm.dtype)
         outside = norm > limit
         return (wide * jnp.where(outside, limit / jnp.where(outside, norm, 1), 1)).astype(g.dtype)
 
-    return optax.stateless_with_tree_map(lambda g, _: clip(g))
+    return optax.stateless(lambda updates, _: jax.tree.map(clip, floats(updates)))
 
 
 def map_gradients(
@@ -90,17 +92,19 @@ def map_gradients(
     Raises:
       ValueError: at update, a rule matches no leaf, a leaf has no rule, or f changes a shape.
     """
-    choose = by_path(functions, default)
+    check_rules(functions)
 
-    def apply(path, g, function):
+    def apply(name, g, function):
         new = jnp.asarray(function(g))
         if new.shape != g.shape:
-            name = jax.tree_util.keystr(path, simple=True, separator="/")
             raise ValueError(f"function of {name} returns {new.shape}; expected {g.shape}")
         return new.astype(g.dtype)
 
     def update(updates, params):
         del params
-        return jax.tree.map_with_path(apply, updates, choose(updates))
+        updates = floats(updates)
+        found = matches(functions, default, updates)
+        new = [apply(name, g, function) for name, g, function, _ in found]
+        return jax.tree.unflatten(jax.tree.structure(updates), new)
 
     return optax.stateless(update)

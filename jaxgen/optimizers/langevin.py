@@ -1,4 +1,13 @@
-"""Langevin dynamics as optimizers: parameters become samples of exp(-L / T)."""
+"""Langevin dynamics as optimizers: parameters become samples of exp(-L / T).
+
+Several chains need noise of their own. Stack them on a first axis of every parameter: one `init`
+and one `update` then move them all. Under `jax.vmap` give `init` a key for each,
+
+    states = jax.vmap(optimizer.init)(thetas, jax.random.split(key, n_chains))
+
+since `init` without a key uses that of the optimizer, the same in every chain. In `optax.chain`,
+whose `init` takes no key, make the optimizer inside: `lambda key, x: chain(key).init(x)`.
+"""
 
 from typing import Any, NamedTuple
 
@@ -8,6 +17,7 @@ import optax
 
 from jaxgen.arguments import at_least_f32, require
 from jaxgen.optimizers.dynamics import learning_rate_and_momentum
+from jaxgen.optimizers.leaves import cast_updates, real_floats, zeros
 
 
 class SgldState(NamedTuple):
@@ -36,6 +46,9 @@ def sgld(
       temperature: T > 0; T -> 0 gives SGD.
       key: key of the noise; all devices that hold a copy of the parameters must use the same key.
 
+    Returns:
+      A transformation of real parameters; `init(params, key)` takes another key, one per chain.
+
     Raises:
       ValueError: temperature <= 0, or a constant learning rate < 0.
     """
@@ -43,21 +56,22 @@ def sgld(
     if not callable(learning_rate):
         require(least=0, learning_rate=learning_rate)
 
-    def init(params):
+    def init(params, key=key):
         del params
         return SgldState(jnp.zeros([], jnp.int32), jax.random.clone(key))
 
     def update(updates, state, params=None):
-        del params
+        updates = real_floats(updates)
         gamma = learning_rate(state.steps) if callable(learning_rate) else learning_rate
         key, subkey = jax.random.split(state.key)
         sigma = jnp.sqrt(2 * gamma * temperature)
 
         def move(g, xi):
-            return (sigma.astype(xi.dtype) * xi - gamma * g.astype(xi.dtype)).astype(g.dtype)
+            return sigma.astype(xi.dtype) * xi - gamma * g.astype(xi.dtype)
 
-        updates = jax.tree.map(move, updates, _normal_like(subkey, updates))
-        return updates, SgldState(optax.safe_increment(state.steps), key)
+        new = jax.tree.map(move, updates, _normal_like(subkey, updates))
+        new_state = SgldState(optax.safe_increment(state.steps), key)
+        return cast_updates(new, updates, params), new_state
 
     return optax.GradientTransformation(init, update)
 
@@ -89,6 +103,9 @@ def underdamped_langevin(
       temperature: T > 0.
       key: key of the noise; all devices that hold a copy of the parameters must use the same key.
 
+    Returns:
+      A transformation of real parameters; `init(params, key)` takes another key, one per chain.
+
     Raises:
       ValueError: a number out of range.
     """
@@ -96,21 +113,19 @@ def underdamped_langevin(
     alpha, beta = learning_rate_and_momentum(step, friction)
     sigma = step * (2 * friction * temperature * step) ** 0.5 / (1 + friction * step / 2)
 
-    def init(params):
-        zeros = jax.tree.map(lambda p: jnp.zeros_like(at_least_f32(p)), params)
-        return LangevinState(zeros, jax.random.clone(key))
+    def init(params, key=key):
+        return LangevinState(zeros(params), jax.random.clone(key))
 
     def update(updates, state, params=None):
-        del params
+        updates = real_floats(updates)
         key, subkey = jax.random.split(state.key)
         move = jax.tree.map(
-            lambda u, g, xi: beta * u - alpha * g.astype(u.dtype) + sigma * xi,
+            lambda u, g, xi: (beta * u - alpha * g + sigma * xi).astype(u.dtype),
             state.move,
             updates,
             _normal_like(subkey, updates),
         )
-        out = jax.tree.map(lambda u, g: u.astype(g.dtype), move, updates)
-        return out, LangevinState(move, key)
+        return cast_updates(move, updates, params), LangevinState(move, key)
 
     return optax.GradientTransformation(init, update)
 

@@ -18,6 +18,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxgen.optimizers.leaves import floats
+from jaxgen.optimizers.paths import values_like
+
 Mask = Any | Callable[[Any], Any]
 
 
@@ -31,16 +34,17 @@ def lazy_updates(
 
     Args:
       inner: the optimizer; its weight decay is masked too.
-      mask: tree of bools like the parameters, True for leaves that are tables [V, ...]; or a
-        function from the parameters to such a tree.
+      mask: tree of bools with the parameters' paths, True for leaves that are tables [V, ...]; or
+        a function from the parameters to such a tree, such as `by_path` returns.
 
     Raises:
-      ValueError: from `update`, if the mask is True for a scalar, or its structure differs from
-        that of the parameters.
+      ValueError: from `update`, if the mask is True for a scalar, or its paths differ from those
+        of the parameters.
     """
     inner = optax.with_extra_args_support(inner)
 
     def update(updates, state, params=None, **extra_args):
+        updates = floats(updates)
         sampled = _sampled(updates, mask)
         updates, state = inner.update(updates, state, params, **extra_args)
         return jax.tree.map(_select, sampled, updates, jax.tree.map(jnp.zeros_like, updates)), state
@@ -63,16 +67,17 @@ def lazy_rows(
 
     Args:
       inner: the optimizer; its weight decay is masked too.
-      mask: tree of bools like the parameters, True for leaves that are tables [V, ...]; or a
-        function from the parameters to such a tree.
+      mask: tree of bools with the parameters' paths, True for leaves that are tables [V, ...]; or
+        a function from the parameters to such a tree, such as `by_path` returns.
 
     Raises:
-      ValueError: from `update`, if the mask is True for a scalar, or its structure differs from
-        that of the parameters.
+      ValueError: from `update`, if the mask is True for a scalar, or its paths differ from those
+        of the parameters.
     """
     inner = optax.with_extra_args_support(inner)
 
     def update(updates, state, params=None, **extra_args):
+        updates = floats(updates)
         sampled = _sampled(updates, mask)
         new_updates, new_state = inner.update(updates, state, params, **extra_args)
         zeros = jax.tree.map(jnp.zeros_like, new_updates)
@@ -95,11 +100,7 @@ def _sampled(gradients, mask):
             raise ValueError("mask True for a leaf of shape (); expected [V, ...]")
         return jnp.any(g != 0, axis=tuple(range(1, g.ndim)), keepdims=True)
 
-    tables = mask(gradients) if callable(mask) else mask
-    found: Any = jax.tree.structure(tables)
-    if found != jax.tree.structure(gradients):
-        raise ValueError(f"mask {found}; expected a tree of bools like the parameters")
-    return jax.tree.map(rows, gradients, tables)
+    return jax.tree.map(rows, gradients, values_like(mask, gradients, "mask"))
 
 
 def _select(rows, new, old):

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgen.arguments import at_least_f32, require
+from jaxgen.arguments import at_least_f32, require, require_integer
+from jaxgen.optimizers.leaves import cast_updates, floats
 
 
 class LookaheadState(NamedTuple):
@@ -36,8 +37,7 @@ def lookahead(
     Raises:
       ValueError: a number out of range, period not an integer; `update` without params.
     """
-    if not isinstance(period, int) or period < 1:
-        raise ValueError(f"period {period}; expected an integer >= 1")
+    require_integer(least=1, period=period)
     require(least=0, most=1, slow_step=slow_step)
     inner = optax.with_extra_args_support(inner)
 
@@ -48,7 +48,8 @@ def lookahead(
     def update(updates, state, params=None, **extra_args):
         if params is None:
             raise ValueError("params None; expected the parameters in `update`")
-        updates, fast = inner.update(updates, state.fast, params, **extra_args)
+        given = floats(updates)
+        updates, fast = inner.update(given, state.fast, params, **extra_args)
         synchronise = state.steps == period - 1
 
         def interpolate(phi, p, u):
@@ -57,12 +58,11 @@ def lookahead(
             return jnp.where(synchronise, (wide + slow_step * (fast - wide)).astype(p.dtype), phi)
 
         slow = jax.tree.map(interpolate, state.slow, params, updates)
-        updates = jax.tree.map(
-            lambda phi, p, u: jnp.where(synchronise, (phi - p).astype(u.dtype), u),
-            slow,
-            params,
-            updates,
+        new = jax.tree.map(
+            lambda phi, p, u: jnp.where(synchronise, phi - p, u), slow, params, updates
         )
-        return updates, LookaheadState(fast, slow, (state.steps + 1) % period)
+        return cast_updates(new, given, params), LookaheadState(
+            fast, slow, (state.steps + 1) % period
+        )
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -1,21 +1,29 @@
-"""Values for the leaves of a tree, by regular expressions on their paths."""
+"""Values for the leaves of a tree, by regular expressions on their paths.
 
+A path is the leaf's keys joined by slashes, such as "encoder/layer_0/kernel". It ends in the
+parameter's own name in every container: dicts, dataclasses, named tuples, `nnx.State`, and boxes
+such as `nnx.Param` and `nn.Partitioned`, whose only entry is called `value`.
+"""
+
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 
-from jaxgen.arguments import require
+from jaxgen.arguments import require, require_integer
 
 
 def by_path(rules: Mapping[str, Any], default=None) -> Callable[[Any], Any]:
     """Assigns values to the leaves of a tree by ordered rules on their paths.
 
-    A path is the leaf's keys joined by slashes, such as "encoder/layer_0/kernel". Each leaf gets
-    the value of the first rule that matches its path (`re.search`). The result can be passed to
-    optax wherever it takes a tree or a function of the parameters:
+    A path is the leaf's keys joined by slashes, such as "encoder/layer_0/kernel", and the same for
+    Linen, NNX and plain trees. Each leaf gets the value of the first rule that matches its path
+    (`re.search`). The result can be passed to optax wherever it takes a tree or a function of the
+    parameters:
 
         scale_by_tree(by_path({"head": 1.0, "": 0.1}))                learning-rate scales
         optax.partition(transforms, by_path({"embed": "rows", "": "rest"}))           labels
@@ -28,13 +36,15 @@ def by_path(rules: Mapping[str, Any], default=None) -> Callable[[Any], Any]:
 
     Returns:
       A function tree -> tree of the same structure. It raises a ValueError if a rule matches no
-      leaf (a misspelled rule would otherwise be ignored silently) or a leaf matches no rule.
+      leaf (a misspelled rule would otherwise be ignored silently) or a leaf matches no rule. In a
+      tree without leaves, and where `optax.masked` or `optax.partition` hides some, a rule may
+      match none.
     """
-    _check_rules(rules)
+    check_rules(rules)
 
     def values(tree):
-        found = {name: value for name, _, value, _ in _matches(rules, default, tree)}
-        return jax.tree.map_with_path(lambda path, _: found[_name(path)], tree)
+        found = [value for _, _, value, _ in matches(rules, default, tree)]
+        return jax.tree.unflatten(jax.tree.structure(tree), found)
 
     return values
 
@@ -65,8 +75,8 @@ def layer_wise_decay(
       stacked leaf has a number of layers other than L.
     """
     require(decay=decay, above=0)
-    require(n_layers=n_layers, least=0)
-    _check_rules(layers)
+    require_integer(least=0, n_layers=n_layers)
+    check_rules(layers)
 
     def scale(name, leaf, layer):
         numbers = np.asarray(layer)
@@ -83,20 +93,80 @@ def layer_wise_decay(
         return scales.reshape(-1, *[1] * (np.ndim(leaf) - 1))
 
     def multipliers(tree):
-        found = {
-            name: scale(name, leaf, layer(match) if callable(layer) else layer)
-            for name, leaf, layer, match in _matches(layers, None, tree)
-        }
-        return jax.tree.map_with_path(lambda path, _: found[_name(path)], tree)
+        found = [
+            scale(name, leaf, layer(match) if callable(layer) else layer)
+            for name, leaf, layer, match in matches(layers, None, tree)
+        ]
+        return jax.tree.unflatten(jax.tree.structure(tree), found)
 
     return multipliers
 
 
-def _name(path) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+def named_leaves(tree) -> list[tuple[str, Any]]:
+    """(path, leaf) of every leaf, in order."""
+    return [(name, leaf) for name, leaf in _named(tree) if not _is_masked(leaf)]
 
 
-def _check_rules(rules: Mapping[str, Any]) -> None:
+def _named(tree) -> list[tuple[str, Any]]:
+    """`named_leaves`, with the placeholders of `optax.masked` and `optax.partition`."""
+    found = jax.tree.leaves_with_path(tree, is_leaf=lambda x: x is None or _is_masked(x))
+    entries: dict[tuple, set] = {}
+    for path, _ in found:
+        for depth, entry in enumerate(path):
+            entries.setdefault(path[:depth], set()).add(entry)
+
+    def name(path):
+        kept = [e for i, e in enumerate(path) if not i or entries[path[:i]] != {_VALUE}]
+        return jax.tree_util.keystr(tuple(kept), simple=True, separator="/")
+
+    return [(name(path), leaf) for path, leaf in found if leaf is not None]
+
+
+# The one entry of `nnx.Param`, `nn.Partitioned` and other boxes around a leaf.
+_VALUE = jax.tree_util.GetAttrKey("value")
+
+
+def _is_masked(x) -> bool:
+    return isinstance(x, optax.MaskedNode)
+
+
+def values_like(values, tree, kind: str):
+    """The leaves of `values`, or of values(tree) if it is a function, in the containers of `tree`.
+
+    Leaves belong together if their paths are equal, so a dict of values fits an `nnx.State`.
+
+    Args:
+      values: a tree, or a function from `tree` to one. A module is a tree although it is callable.
+      tree: the tree to fit; `optax.masked` and `optax.partition` may hide some of its leaves.
+      kind: what messages call a leaf of `values`.
+
+    Raises:
+      ValueError: a leaf of one tree is missing in the other; a tree without leaves fits all values.
+    """
+    found = dict(named_leaves(values(tree) if _is_function(values) else values))
+    names = [name for name, _ in named_leaves(tree)]
+    for name in names:
+        if name not in found:
+            raise ValueError(f"{name} has no {kind}; expected trees that match")
+    unused = found.keys() - set(names)
+    if unused and names and not _hides(tree):
+        raise ValueError(f"{min(unused)} has a {kind} and no update; expected trees that match")
+    return jax.tree.unflatten(jax.tree.structure(tree), [found[name] for name in names])
+
+
+def _hides(tree) -> bool:
+    """Whether `optax.masked` or `optax.partition` hides leaves: their paths are not known."""
+    return any(_is_masked(leaf) for _, leaf in _named(tree))
+
+
+def _is_function(x) -> bool:
+    if isinstance(x, functools.partial):  # `jax.tree_util.Partial` is a tree too
+        return True
+    return callable(x) and all(leaf is x for leaf in jax.tree.leaves(x))
+
+
+def check_rules(rules: Mapping[str, Any]) -> None:
+    """Every rule is a regex."""
     for rule in rules:
         try:
             re.compile(rule)
@@ -104,12 +174,12 @@ def _check_rules(rules: Mapping[str, Any]) -> None:
             raise ValueError(f"rule {rule!r}; expected a regex ({error})") from None
 
 
-def _matches(rules: Mapping[str, Any], default, tree) -> Iterator[tuple]:
-    """Yields (path, leaf, value, match or None) for every leaf; raises as `by_path` does."""
-    leaves = [(_name(path), leaf) for path, leaf in jax.tree.leaves_with_path(tree)]
+def matches(rules: Mapping[str, Any], default, tree) -> Iterator[tuple]:
+    """Yields (path, leaf, value, match or None) for every leaf, in order; raises as `by_path`."""
+    leaves = named_leaves(tree)
     names = [name for name, _ in leaves]
     for rule in rules:
-        if not any(re.search(rule, name) for name in names):
+        if names and not any(re.search(rule, name) for name in names) and not _hides(tree):
             raise ValueError(
                 f"unknown path rule {rule!r}; expected one that matches a leaf of {_some(names)}"
             )

@@ -9,6 +9,8 @@ import numpy as np
 import optax
 
 from jaxgen.arguments import at_least_f32
+from jaxgen.optimizers.leaves import floats
+from jaxgen.optimizers.paths import named_leaves, values_like
 
 
 def scale_by_tree(multipliers: Any | Callable[[Any], Any]) -> optax.GradientTransformation:
@@ -36,9 +38,10 @@ def scale_by_tree(multipliers: Any | Callable[[Any], Any]) -> optax.GradientTran
     leaf but keeps its moments; `optax.selective_transform` saves their memory.
 
     Args:
-      multipliers: a tree like the updates, of numbers or of arrays with the leaf's rank that
-        broadcast to its shape ([L, 1, 1] for L stacked layers); or a function from a tree to
-        that, such as `by_path` or `layer_wise_decay` return.
+      multipliers: a tree with the paths of the updates, of numbers or of arrays with the leaf's
+        rank that broadcast to its shape ([L, 1, 1] for L stacked layers); or a function from a
+        tree to that, such as `by_path` or `layer_wise_decay` return. At 0 the update is 0 even
+        where it is not finite.
 
     Returns:
       A stateless transformation. Products are computed in at least f32 and cast to the update's
@@ -49,53 +52,38 @@ def scale_by_tree(multipliers: Any | Callable[[Any], Any]) -> optax.GradientTran
     """
 
     def tree_for(updates):
-        return multipliers(updates) if callable(multipliers) else multipliers
+        tree = values_like(multipliers, updates, "multiplier")
+        for (name, leaf), multiplier in zip(
+            named_leaves(updates), jax.tree.leaves(tree), strict=True
+        ):
+            _check(name, np.shape(leaf), np.shape(multiplier))
+        return tree
 
     def init(params):
-        _check(params, tree_for(params))
+        tree_for(params)
         return optax.EmptyState()
 
     def scale(u, multiplier):
-        if isinstance(u, optax.MaskedNode):
-            return u
         wide = at_least_f32(u)
-        return (wide * jnp.asarray(multiplier, wide.dtype)).astype(u.dtype)
+        factor = jnp.asarray(multiplier, wide.dtype)
+        frozen = (factor == 0) & ~jnp.isfinite(wide)  # 0 * NaN is NaN
+        return (factor * jnp.where(frozen, 0, wide)).astype(u.dtype)
 
     def update(updates, state, params=None):
         del params
-        tree = tree_for(updates)
-        _check(updates, tree)
-        return jax.tree.map(scale, updates, tree, is_leaf=_is_masked), state
+        updates = floats(updates)
+        return jax.tree.map(scale, updates, tree_for(updates)), state
 
     return optax.GradientTransformation(init, update)
 
 
-def _is_masked(x) -> bool:
-    return isinstance(x, optax.MaskedNode)
-
-
-def _check(updates, multipliers) -> None:
-    """Every leaf needs one multiplier that broadcasts to it; for masked leaves it is optional."""
-    leaves = _by_name(updates)
-    found = _by_name(multipliers)
-    for name in leaves.keys() | found.keys():
-        leaf, multiplier = leaves.get(name), found.get(name)
-        if _is_masked(leaf):
-            continue
-        if leaf is None or multiplier is None:
-            wrong = "no multiplier" if multiplier is None else "a multiplier and no update"
-            raise ValueError(f"{name} has {wrong}; expected trees that match")
-        shape, target = np.shape(multiplier), np.shape(leaf)
-        if shape and (
-            len(shape) != len(target)
-            or any(m not in (1, n) for m, n in zip(shape, target, strict=True))
-        ):
-            raise ValueError(
-                f"multiplier of {name} has shape {shape};"
-                f" expected () or one of the same rank that broadcasts to {target}"
-            )
-
-
-def _by_name(tree) -> dict[str, Any]:
-    named = jax.tree.leaves_with_path(tree, is_leaf=_is_masked)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in named}
+def _check(name: str, target: tuple, shape: tuple) -> None:
+    """A multiplier broadcasts to its leaf."""
+    if shape and (
+        len(shape) != len(target)
+        or any(m not in (1, n) for m, n in zip(shape, target, strict=True))
+    ):
+        raise ValueError(
+            f"multiplier of {name} has shape {shape};"
+            f" expected () or one of the same rank that broadcasts to {target}"
+        )

@@ -12,18 +12,19 @@ import jax.numpy as jnp
 import optax
 
 from jaxgen.arguments import at_least_f32
+from jaxgen.optimizers.leaves import cast_updates, real_floats, scale_by_learning_rate
+from jaxgen.optimizers.paths import named_leaves
 
 
 def project_to_tangent() -> optax.GradientTransformation:
     """g_R = g - (x.g) x, the part of the gradient that is tangent to the sphere at x.
 
     Raises:
-      ValueError: `update` is called without params.
+      ValueError: from `update`, no params, a scalar, or a complex update.
     """
 
     def project(g, x):
-        wide, x = at_least_f32(g), at_least_f32(x)
-        return (wide - _dot(x, wide) * x).astype(g.dtype)
+        return g - _dot(x, g) * x
 
     return _with_params(project)
 
@@ -37,15 +38,14 @@ def project_by_cosine() -> optax.GradientTransformation:
     1 / sqrt(eta |g| t), whereas with `project_to_tangent` it decays exponentially.
 
     Raises:
-      ValueError: `update` is called without params.
+      ValueError: from `update`, no params, a scalar, or a complex update.
     """
 
     def project(g, x):
-        wide, x = at_least_f32(g), at_least_f32(x)
-        along = _dot(x, wide)
-        square = _dot(wide, wide)
+        along = _dot(x, g)
+        square = _dot(g, g)
         norm = jnp.sqrt(jnp.where(square > 0, square, 1))
-        return ((1 + along / norm) * (wide - along * x)).astype(g.dtype)
+        return (1 + along / norm) * (g - along * x)
 
     return _with_params(project)
 
@@ -58,15 +58,14 @@ def retract_to_sphere() -> optax.GradientTransformation:
     sphere.
 
     Raises:
-      ValueError: `update` is called without params.
+      ValueError: from `update`, no params, a scalar, or a complex update.
     """
 
     def retract(u, x):
-        wide = at_least_f32(x)
-        moved = wide + at_least_f32(u)
+        moved = x + u
         square = _dot(moved, moved)
         norm = jnp.sqrt(jnp.where(square > 0, square, 1))
-        return (moved / norm - wide).astype(u.dtype)
+        return moved / norm - x
 
     return _with_params(retract)
 
@@ -77,7 +76,7 @@ def sphere_sgd(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransform
     Args:
       learning_rate: eta, a number or a schedule.
     """
-    rate = optax.scale_by_learning_rate(learning_rate)
+    rate = scale_by_learning_rate(learning_rate)
     return optax.chain(project_to_tangent(), rate, retract_to_sphere())
 
 
@@ -87,7 +86,7 @@ def jose_sgd(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformat
     Args:
       learning_rate: eta, a number or a schedule.
     """
-    rate = optax.scale_by_learning_rate(learning_rate)
+    rate = scale_by_learning_rate(learning_rate)
     return optax.chain(project_by_cosine(), rate, retract_to_sphere())
 
 
@@ -99,6 +98,11 @@ def _with_params(function) -> optax.GradientTransformation:
     def update(updates, params):
         if params is None:
             raise ValueError("params None; expected the parameters in `update`")
-        return jax.tree.map(function, updates, params)
+        updates = real_floats(updates)
+        for name, leaf in named_leaves(updates):
+            if leaf.ndim == 0:
+                raise ValueError(f"{name!r} has shape (); expected unit vectors [..., d]")
+        new = jax.tree.map(lambda u, x: function(at_least_f32(u), at_least_f32(x)), updates, params)
+        return cast_updates(new, updates, params)
 
     return optax.stateless(update)

@@ -17,6 +17,14 @@ import jax.numpy as jnp
 import optax
 
 from jaxgen.arguments import at_least_f32, require
+from jaxgen.optimizers.leaves import (
+    cast_updates,
+    floats,
+    real_floats,
+    scale_by_learning_rate,
+    zeros,
+)
+from jaxgen.optimizers.paths import named_leaves, values_like
 
 
 class FiniteEmaState(NamedTuple):
@@ -41,20 +49,19 @@ def finite_ema(decay: float) -> optax.GradientTransformation:
     require(least=0, most=1, decay=decay)
 
     def init(params):
-        return FiniteEmaState(jax.tree.map(lambda p: jnp.zeros_like(at_least_f32(p)), params))
+        return FiniteEmaState(zeros(params))
 
     def update(updates, state, params=None):
-        del params
+        updates = floats(updates)
 
         def average(m, g):
-            return jnp.where(jnp.isfinite(g), decay * m + (1 - decay) * g.astype(m.dtype), m)
+            new = decay * m + (1 - decay) * g.astype(m.dtype)
+            return jnp.where(jnp.isfinite(g), new, m).astype(m.dtype)
 
         # The output is computed from the new average, so XLA can write that over the old average.
         ema = jax.tree.map(average, state.ema, updates)
-        out = jax.tree.map(
-            lambda m, g: jnp.where(jnp.isfinite(g), m.astype(g.dtype), jnp.nan), ema, updates
-        )
-        return out, FiniteEmaState(ema)
+        out = jax.tree.map(lambda m, g: jnp.where(jnp.isfinite(g), m, jnp.nan), ema, updates)
+        return cast_updates(out, updates, params), FiniteEmaState(ema)
 
     return optax.GradientTransformation(init, update)
 
@@ -66,7 +73,7 @@ def scale_by_row_rms(min_scale: float = 1e-3) -> optax.GradientTransformation:
       min_scale: floor of the RMS, >= 0; at 0 a row of zeros never moves.
 
     Raises:
-      ValueError: min_scale < 0, or `update` is called without params.
+      ValueError: min_scale < 0; from `update`, no params, a scalar, or a complex update.
     """
     return _scale_by_rms(-1, min_scale)
 
@@ -77,12 +84,15 @@ def _scale_by_rms(axis: int | None, min_scale: float) -> optax.GradientTransform
     require(least=0, min_scale=min_scale)
 
     def scale(u, p):
+        if axis is not None and jnp.ndim(p) == 0:
+            raise ValueError("embedding of shape (); expected rows [..., d]")
         square = jnp.mean(jnp.square(at_least_f32(p)), axis=axis, keepdims=True)
-        return (u * jnp.sqrt(jnp.maximum(square, min_scale**2))).astype(u.dtype)
+        return u * jnp.sqrt(jnp.maximum(square, min_scale**2))
 
     def update(updates, params):
         _need(params)
-        return jax.tree.map(scale, updates, params)
+        updates = real_floats(updates)
+        return cast_updates(jax.tree.map(scale, updates, params), updates, params)
 
     return optax.stateless(update)
 
@@ -105,12 +115,12 @@ def shrink_where_nan(shrink: float = 0.99, center: float = 0.0) -> optax.Gradien
 
     def update(updates, params):
         _need(params)
+        updates = floats(updates)
 
         def replace(u, p):
-            smaller = (shrink - 1) * (at_least_f32(p) - center)
-            return jnp.where(jnp.isnan(u), smaller.astype(u.dtype), u)
+            return jnp.where(jnp.isnan(u), (shrink - 1) * (at_least_f32(p) - center), u)
 
-        return jax.tree.map(replace, updates, params)
+        return cast_updates(jax.tree.map(replace, updates, params), updates, params)
 
     return optax.stateless(update)
 
@@ -118,24 +128,31 @@ def shrink_where_nan(shrink: float = 0.99, center: float = 0.0) -> optax.Gradien
 def tiger_labels(params):
     """Labels each leaf for `tiger`: "kernel", "embedding", "bias" or "gain".
 
-    The label follows from flax's name for the leaf: `embedding` is an embedding, `scale` and
-    `gamma` are gains, `bias` and `beta` are biases, including stacked ones [L, d] of a scanned
-    model. Any other leaf is a kernel if it has two axes or more, and a bias otherwise.
+    The label follows from the leaf's own name, as Linen and NNX choose it: `embedding` is an
+    embedding, `scale` and `gamma` are gains, `bias` and `beta` are biases, including stacked ones
+    [L, d] of a scanned model. Any other leaf is a kernel if it has two axes or more, and a bias
+    otherwise. Where embeddings and gains have other names, use `by_path` instead:
+
+        tiger(1e-3, labels=by_path({"embed": "embedding", "norm/weight": "gain",
+                                    "weight": "kernel", "bias": "bias"}))
 
     Args:
       params: a tree of arrays, named by dict keys or attributes.
+
+    Returns:
+      A tree of labels like the parameters.
     """
 
     def label(path, leaf):
-        entry = path[-1] if path else None
-        name = getattr(entry, "key", getattr(entry, "name", ""))
+        name = path.rpartition("/")[2]
         if name == "embedding":
             return "embedding"
         if name in ("scale", "gamma"):
             return "gain"
         return "bias" if name in ("bias", "beta") or jnp.ndim(leaf) < 2 else "kernel"
 
-    return jax.tree.map_with_path(label, params)
+    labels = [label(path, leaf) for path, leaf in named_leaves(params)]
+    return jax.tree.unflatten(jax.tree.structure(params), labels)
 
 
 def tiger(
@@ -172,11 +189,12 @@ def tiger(
       weight_decay: lambda, >= 0.
       min_scale: floor of the RMS, >= 0.
       shrink: factor for elements whose gradient is not finite, in [0, 1].
-      labels: tree of "kernel", "embedding", "bias" and "gain" like the parameters, or a function
-        of the parameters that returns it.
+      labels: tree of "kernel", "embedding", "bias" and "gain" with the parameters' paths, or a
+        function of the parameters that returns it.
 
     Raises:
-      ValueError: a number out of range; `update` without params; an unknown label.
+      ValueError: a number out of range; an unknown or missing label; `update` without params, or
+        with complex gradients.
     """
     require(least=0, weight_decay=weight_decay, min_scale=min_scale)
     sign = optax.chain(finite_ema(decay), optax.scale_by_sign())
@@ -186,23 +204,30 @@ def tiger(
             sign,
             optax.add_decayed_weights(weight_decay),
             scale,
-            optax.scale_by_learning_rate(learning_rate),
+            scale_by_learning_rate(learning_rate),
             shrink_where_nan(shrink),
         )
 
     def absolute(center):
-        rate = optax.scale_by_learning_rate(learning_rate)
+        rate = scale_by_learning_rate(learning_rate)
         return optax.chain(sign, optax.scale(0.5), rate, shrink_where_nan(shrink, center))
 
-    return optax.partition(
+    rule = optax.partition(
         {
             "kernel": relative(_scale_by_rms(None, min_scale)),
             "embedding": relative(scale_by_row_rms(min_scale)),
             "bias": absolute(0.0),
             "gain": absolute(1.0),
         },
-        labels,
+        lambda params: values_like(labels, params, "label"),
     )
+
+    def update(updates, state, params=None, **extra_args):
+        updates = real_floats(updates)
+        new, state = rule.update(updates, state, params, **extra_args)
+        return cast_updates(new, updates, params), state
+
+    return optax.GradientTransformationExtraArgs(rule.init, update)
 
 
 def _need(params) -> None:

@@ -99,12 +99,3 @@ def test_injected_hyperparameters():
         u, state = jax.jit(injected.update)(g, state, g)
         expected, plain_state = plain.update(g, plain_state, g)
         np.testing.assert_allclose(u, expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    "bad, message",
-    [({"b1": 1.5}, "b1 1.5"), ({"b2": 0.0}, "b2 0.0"), ({"eps": -1.0}, "eps -1.0")],
-)
-def test_bad_numbers(bad, message):
-    with pytest.raises(ValueError, match=message):
-        opt.scale_by_adax(**bad)

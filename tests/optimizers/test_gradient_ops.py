@@ -34,7 +34,8 @@ def test_only_the_leaf_that_is_outside_is_shrunk(clip, order):
 def test_zero_is_left_alone_and_differentiable(clip):
     g = jnp.zeros(3)
     np.testing.assert_array_equal(apply(clip(1.0), g), 0)
-    np.testing.assert_array_equal(jax.jacobian(lambda g: apply(clip(1.0), g))(g), np.eye(3))
+    slopes = jax.jit(jax.jacobian(lambda g: apply(clip(1.0), g)))(g)
+    np.testing.assert_array_equal(slopes, np.eye(3))
 
 
 @pytest.mark.parametrize("clip", CLIPS)
@@ -73,12 +74,6 @@ def test_norm_that_is_injected(clip):
     jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-6), actual, expected)
 
 
-@pytest.mark.parametrize("clip", CLIPS)
-def test_norm_out_of_range(clip):
-    with pytest.raises(ValueError, match="max_norm 0; expected a finite"):
-        clip(0)
-
-
 def test_function_by_path():
     tree = {"a": jnp.array([1.0, -4.0]), "b": [jnp.array([2.0], jnp.bfloat16)]}
     actual = apply(map_gradients({"a": jnp.sign, "b/0": lambda g: g.astype(jnp.float32) / 4}), tree)
@@ -87,12 +82,3 @@ def test_function_by_path():
     np.testing.assert_array_equal(actual["b"][0], 0.5)
     kept = apply(map_gradients({"a": jnp.sign}, default=lambda g: g), tree)
     np.testing.assert_array_equal(kept["b"][0], 2)
-
-
-def test_function_that_does_not_fit():
-    with pytest.raises(ValueError, match="unknown path rule 'c'"):
-        apply(map_gradients({"c": jnp.sign, "": jnp.sign}), {"a": jnp.ones(2)})
-    with pytest.raises(ValueError, match="b has no rule"):
-        apply(map_gradients({"a": jnp.sign}), {"a": jnp.ones(2), "b": jnp.ones(2)})
-    with pytest.raises(ValueError, match=r"function of a returns \(\); expected \(2"):
-        apply(map_gradients({"a": jnp.sum}), {"a": jnp.ones(2)})

@@ -144,13 +144,3 @@ def test_parameters_may_be_one_array(wrap):
     expected, _ = named.update({"a": g}, named.init({"a": x}), {"a": x})
     np.testing.assert_array_equal(update, expected["a"])
     assert state[0].count == 1
-
-
-@WRAPPERS
-def test_bad_masks(wrap):
-    optimizer = wrap(optax.sgd(0.1), {"table": True})
-    with pytest.raises(ValueError, match=r"mask .*expected a tree of bools like the parameters"):
-        optimizer.update(gradients()[0], optimizer.init(theta()), theta())
-    optimizer = wrap(optax.sgd(0.1), True)
-    with pytest.raises(ValueError, match=r"mask True for a leaf of shape \(\)"):
-        optimizer.update(jnp.array(1.0), optimizer.init(jnp.array(1.0)), jnp.array(1.0))

@@ -96,23 +96,3 @@ def test_half_precision():
     new, state = steps(opt.lookahead(optax.sgd(0.1), 2), params, 4)
     assert {x.dtype for x in jax.tree.leaves((new, state.slow))} == {jnp.dtype(jnp.bfloat16)}
     jax.tree.map(np.testing.assert_array_equal, new, state.slow)
-
-
-@pytest.mark.parametrize(
-    "call, message",
-    [
-        (lambda: opt.lookahead(optax.sgd(0.1), 0), "period 0"),
-        (lambda: opt.lookahead(optax.sgd(0.1), 2.5), "period 2.5; expected an integer >= 1"),
-        (lambda: opt.lookahead(optax.sgd(0.1), 5, 1.5), "slow_step 1.5"),
-        (lambda: opt.lookahead(optax.sgd(0.1), 5, -0.1), "slow_step -0.1"),
-    ],
-)
-def test_bad_numbers(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
-
-
-def test_params_are_needed():
-    optimizer = opt.lookahead(optax.sgd(0.1))
-    with pytest.raises(ValueError, match="params None; expected the parameters in `update`"):
-        optimizer.update(theta(), optimizer.init(theta()))

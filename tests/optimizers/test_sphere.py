@@ -121,14 +121,6 @@ def test_zero_vector_stays_finite():
     np.testing.assert_array_equal(update, 0)
 
 
-@pytest.mark.parametrize(
-    "rule", [opt.project_to_tangent(), opt.project_by_cosine(), opt.retract_to_sphere()]
-)
-def test_params_are_needed(rule):
-    with pytest.raises(ValueError, match="params None"):
-        rule.update(jnp.ones((2, 2)), ())
-
-
 def test_schedule_and_momentum_compose():
     x = unit((4,), 0)
     goal = unit((4,), 5)

@@ -164,33 +164,9 @@ def test_half_precision_keeps_a_wide_average():
     theta = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params())
     g = jax.tree.map(jnp.ones_like, theta)
     optimizer = opt.tiger(0.1)
-    updates, state = optimizer.update(g, optimizer.init(theta), theta)
+    updates, state = jax.eval_shape(lambda: optimizer.update(g, optimizer.init(theta), theta))
     assert {u.dtype for u in jax.tree.leaves(updates)} == {jnp.dtype(jnp.bfloat16)}
     assert {s.dtype for s in jax.tree.leaves(state) if s.ndim} == {jnp.dtype(jnp.float32)}
-
-
-@pytest.mark.parametrize(
-    "call, message",
-    [
-        (lambda: opt.finite_ema(1.5), "decay 1.5"),
-        (lambda: opt.scale_by_row_rms(-1.0), "min_scale -1.0"),
-        (lambda: opt.shrink_where_nan(1.5), "shrink 1.5"),
-        (lambda: opt.tiger(0.1, weight_decay=-1.0), "weight_decay -1.0"),
-        (lambda: opt.tiger(0.1, decay=-0.1), "decay -0.1"),
-        (lambda: opt.tiger(0.1, min_scale=-1.0), "min_scale -1.0"),
-        (lambda: opt.tiger(0.1, shrink=-1.0), "shrink -1.0"),
-        (lambda: opt.scale_by_row_rms().update({"a": jnp.ones(2)}, ()), "params None"),
-        (lambda: opt.shrink_where_nan().update({"a": jnp.ones(2)}, ()), "params None"),
-    ],
-)
-def test_bad_arguments(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
-
-
-def test_unknown_label():
-    with pytest.raises(ValueError, match="wheel"):
-        opt.tiger(0.1, labels={"a": "wheel"}).init({"a": jnp.ones(2)})
 
 
 def test_injected_hyperparameters():

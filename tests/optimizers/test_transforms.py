@@ -12,7 +12,7 @@ from jaxgen import optimizers
 
 
 def draw(rng):
-    """Parameters and three gradients of each."""
+    """Parameters and two gradients of each."""
 
     def tree(*lead):
         return {
@@ -20,13 +20,13 @@ def draw(rng):
             "bias": rng.standard_normal((*lead, 4)),
         }
 
-    return tree(), tree(3)
+    return tree(), tree(2)
 
 
 def run(optimizer, params, gradients, **extra_args):
-    """Three steps: the parameters after them, and the optimizer's state."""
+    """Two steps: the parameters after them, and the optimizer's state."""
     state = optimizer.init(params)
-    for i in range(3):
+    for i in range(2):
         gradient = jax.tree.map(lambda g, i=i: g[i], gradients)
         updates, state = optimizer.update(gradient, state, params, **extra_args)
         params = optax.apply_updates(params, updates)
@@ -47,15 +47,20 @@ def draw_rows(rng):
     return params, gradients
 
 
+def draw_kernel(rng):
+    """`draw` of one leaf: drawing noise takes long to compile."""
+    return rng.standard_normal((3, 4)), rng.standard_normal((2, 3, 4))
+
+
 def draw_pair(rng):
     """Parameters and an average of them."""
     return draw(rng)[0], draw(rng)[0]
 
 
 def draw_units(rng):
-    """Unit vectors, and three gradients of them."""
+    """Unit vectors, and two gradients of them."""
     x = rng.standard_normal((3, 4))
-    return x / np.linalg.norm(x, axis=-1, keepdims=True), rng.standard_normal((3, 3, 4))
+    return x / np.linalg.norm(x, axis=-1, keepdims=True), rng.standard_normal((2, 3, 4))
 
 
 def draw_point(rng):
@@ -79,9 +84,9 @@ def flow(h):
 
 
 def adam_path(x, h):
-    """Adam's equation."""
+    """Adam's equation, at time 0 and later."""
     field = optimizers.adam_flow(gradient_of(h), 0.5, 1.0, 0.1)
-    return optimizers.trajectory(field, optimizers.Adapting.start(x), 0.1, 2, 1).theta
+    return optimizers.heun(field, optimizers.Adapting.start(x), 0.1).theta
 
 
 def labelled(x, gradients):
@@ -163,7 +168,7 @@ CASES = {
     "rk4": (lambda x, h: optimizers.rk4(flow(h), x, 0.1), draw_point),
     "scale_by_adax": (partial(run, optimizers.scale_by_adax()), draw),
     "scale_by_row_rms": (partial(run, optimizers.scale_by_row_rms()), draw),
-    "sgld": (partial(run, optimizers.sgld(0.1, 0.5, key)), draw),
+    "sgld": (partial(run, optimizers.sgld(0.1, 0.5, key)), draw_kernel),
     "shrink_where_nan": (partial(run, optimizers.shrink_where_nan()), draw),
     "sign_flow": (lambda x, h: optimizers.sign_flow(gradient_of(h))(x), draw_point),
     "sphere_sgd": (partial(run, optimizers.sphere_sgd(0.1)), draw_units),
@@ -173,7 +178,7 @@ CASES = {
     "trajectory": (lambda x, h: optimizers.trajectory(flow(h), x, 0.1, 3, 2), draw_point),
     "underdamped_langevin": (
         partial(run, optimizers.underdamped_langevin(0.3, 1.0, 0.5, key)),
-        draw,
+        draw_kernel,
     ),
     "update_ema": (partial(optimizers.update_ema, count=3), draw_pair),
 }
