@@ -47,10 +47,14 @@ def relativistic_generator_loss(v_real, v_fake):
 def qp_critic_loss(v_real, v_fake, distance, slope=10.0):
     """-Delta + Delta^2 / (2 lambda d),  Delta = v_real - v_fake,  d = d(x_real, x_fake).
 
-    Su 2018 (GAN-QP, arXiv 1811.07296). With a = p(x_r) q(x_f) and b = p(x_f) q(x_r), the optimal
-    critic has Delta = lambda d (a - b) / (a + b). Hence |Delta| <= lambda d, and no Lipschitz
-    constraint is needed. If P and Q are single points, the minimum is -lambda d / 2. lambda only
-    scales the scores.
+    Su 2018 (GAN-QP, arXiv 1811.07296). For a critic T(x) of one argument, the expected loss is
+    sum_i (q_i - p_i) T_i + 1/2 sum_{i < j} w_ij (T_i - T_j)^2, w_ij = (p_i q_j + p_j q_i) /
+    (lambda d_ij), so the optimal T are the potentials of a network of conductances w that p - q is
+    fed into, L T = p - q with L the Laplacian of w. There E[Delta] = E[Delta^2 / (lambda d)] <=
+    lambda E[d], and the minimum is -E[Delta] / 2: the slope Delta / d is bounded on average, not
+    for every pair. If P and Q are single points, Delta = lambda d and the minimum is -lambda d / 2.
+    (The paper's Delta = lambda d (a - b) / (a + b), a = p(x_r) q(x_f), b = p(x_f) q(x_r), is the
+    optimum over critics of pairs, T(x_r, x_f) - T(x_f, x_r).) lambda only scales the scores.
 
     Use it with `qp_generator_loss`, which has no quadratic term.
 

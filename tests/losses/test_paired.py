@@ -46,7 +46,7 @@ def test_relativistic_losses_by_hand(x64):
 
 @pytest.mark.parametrize(("distance", "slope"), [(0.3, 10.0), (4.0, 2.0)])
 def test_qp_between_two_points(x64, distance, slope):
-    """The best critic has Delta = lambda d; its loss is -lambda d / 2, the generator's lambda d."""
+    """Of single points: Delta = lambda d; the losses are -lambda d / 2 and lambda d."""
 
     def loss(delta):
         return losses.qp_critic_loss(delta, jnp.zeros(1), jnp.full(1, distance), slope)[0]
@@ -60,7 +60,7 @@ def test_qp_between_two_points(x64, distance, slope):
     np.testing.assert_allclose(generator, [slope * distance])
 
 
-def test_qp_between_two_laws(x64):
+def test_qp_of_pairs_between_two_laws(x64):
     """Delta = lambda d (a - b) / (a + b), of a critic of two arguments."""
     x = np.array([0.0, 1.0, 2.5, 3.0])
     p, q = np.array([0.5, 0.3, 0.15, 0.05]), np.array([0.1, 0.2, 0.3, 0.4])
@@ -76,6 +76,45 @@ def test_qp_between_two_laws(x64):
     best = 10 * distance * (a - b) / (a + b)
     np.testing.assert_allclose(jax.grad(expected_loss)(best), np.zeros(6), atol=1e-12)
     np.testing.assert_allclose(expected_loss(best), -5 * np.sum(distance * (a - b) ** 2 / (a + b)))
+
+
+def qp_optimum(x, p, q):
+    """Scores that minimise the expected loss of one-argument critics, by numpy; lambda = 10."""
+    distance = np.abs(x[:, None] - x[None, :])
+    pairs = p[:, None] * q[None, :]
+    weights = (pairs + pairs.T) / (10 * np.where(distance == 0, np.inf, distance))
+    laplacian = np.diag(weights.sum(axis=1)) - weights
+    return np.linalg.lstsq(laplacian, p - q, rcond=None)[0], distance
+
+
+def test_qp_between_two_laws(x64):
+    """The optimum of T(x): a Newton step from 0 reaches it, and slopes may exceed lambda."""
+    i, j = (k.ravel() for k in np.indices((3, 3)))
+
+    @jax.jit
+    def run(scores, p, q, distance):
+        def expected_loss(t):
+            return jnp.sum(p[i] * q[j] * losses.qp_critic_loss(t[i], t[j], distance[i, j]))
+
+        gradient = jax.grad(expected_loss)
+        step = -jnp.linalg.pinv(jax.hessian(expected_loss)(0 * scores)) @ gradient(0 * scores)
+        return expected_loss(scores), gradient(scores), step
+
+    issue = np.array([0.0, 1.0, 1.1]), np.array([0.1, 0.1, 0.8]), np.array([0.5, 0.45, 0.05])
+    rng = np.random.default_rng(0)
+    drawn = [(np.sort(rng.random(3)), *rng.dirichlet([0.3] * 3, 2)) for _ in range(20)]
+    slopes = []
+    for x, p, q in [issue, *drawn]:
+        scores, distance = qp_optimum(x, p, q)
+        value, gradient, step = run(scores, p, q, distance)
+        np.testing.assert_allclose(gradient, 0, atol=1e-10)
+        np.testing.assert_allclose(step - step[0], scores - scores[0], rtol=1e-6, atol=1e-8)
+        delta, pairs = scores[:, None] - scores[None, :], p[:, None] * q[None, :]
+        np.testing.assert_allclose(value, -np.sum(pairs * delta) / 2, rtol=1e-8, atol=1e-12)
+        assert -2 * value <= 10 * np.sum(pairs * distance)
+        slopes.append(np.max(np.abs(delta)[distance > 0] / distance[distance > 0]))
+    np.testing.assert_allclose(slopes[0], 11.5968, atol=1e-4)
+    assert max(slopes) > 15
 
 
 def test_qp_at_distance_zero():
