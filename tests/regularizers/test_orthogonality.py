@@ -141,6 +141,23 @@ def test_srip_keeps_its_vector_where_there_is_nothing_to_follow():
     np.testing.assert_array_equal(following, v)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(5, 3), (64, 64), (16, 64), (600, 200)])
+def test_srip_of_rounding_has_no_gradient(shape, dtype, x64):
+    """An orthonormal matrix in either precision: W^T W - I is rounding, without a direction."""
+    tall = orthonormal(max(shape), min(shape)).astype(dtype)
+    w = jnp.asarray(tall if shape[0] >= shape[1] else tall.T)
+    v = r.srip_vector(jax.random.key(0), w)
+    run = jax.jit(jax.value_and_grad(r.srip, has_aux=True))
+    for _ in range(3):
+        (sigma, v), gradient = run(w, v)
+        assert sigma == 0
+        np.testing.assert_array_equal(gradient, 0)
+    (sigma, v), gradient = run(w * dtype(1 + 3e-4), v)
+    np.testing.assert_allclose(sigma, 6e-4, rtol=2e-2)
+    np.testing.assert_allclose(jnp.linalg.norm(gradient), 2, rtol=2e-2)
+
+
 def test_srip_sees_the_negative_end_of_the_spectrum(x64):
     w = 0.1 * orthonormal(4, 3)  # W^T W - I = -0.99 I
     np.testing.assert_allclose(r.srip(w, r.srip_vector(jax.random.key(0), jnp.asarray(w)))[0], 0.99)

@@ -33,6 +33,10 @@ def key_and_points(function):
 CASES = {
     "arcsine_correlations": (r.arcsine_correlations, matrix),
     "clip_weights": (lambda w: r.clip_weights({"w": w}, 0.5), matrix),
+    "convolution_orthogonality": (
+        lambda k: r.convolution_orthogonality(k, 2),
+        lambda rng: (rng.standard_normal((3, 2, 2, 3)),),
+    ),
     "dragan_points": key_and_points(lambda key, real, fake: r.dragan_points(key, real, 0.8)),
     "filter_matrix": (r.filter_matrix, lambda rng: (rng.standard_normal((2, 2, 1, 3)),)),
     "gradient_power_penalty": (bound(r.gradient_power_penalty), critic_and_points),
