@@ -60,7 +60,22 @@ CASES = {
         {"from_generator": record(d.from_generator(lambda u: 2 * u**2 - u - jnp.sqrt(u)))},
         normal((3,), (3,)),
     ),
-    "laws": ({"f_divergence": lambda p, q: d.f_divergence(d.squared_hellinger(), p, q)}, laws),
+    "laws": (
+        {
+            "f_divergence": lambda p, q: d.f_divergence(d.squared_hellinger(), p, q),
+            "hellinger_distance": d.hellinger_distance,
+            "jensen_shannon_divergence": d.jensen_shannon_divergence,
+            "kl_divergence": d.kl_divergence,
+            "pearson_chi_square": d.pearson_chi_square,
+            "squared_hellinger_distance": d.squared_hellinger_distance,
+            "total_variation_distance": d.total_variation_distance,
+            # Infinite where only p is 0, as it is here.
+            "jeffreys_divergence": lambda p, q: d.jeffreys_divergence(p + q, q),
+            "neyman_chi_square": lambda p, q: d.neyman_chi_square(p + q, q),
+            "reverse_kl_divergence": lambda p, q: d.reverse_kl_divergence(p + q, q),
+        },
+        laws,
+    ),
     "to_standard": (
         {"gaussian_kl_to_standard": d.gaussian_kl_to_standard},
         normal((2, 3), (2, 3)),
