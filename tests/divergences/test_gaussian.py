@@ -127,15 +127,53 @@ def test_wasserstein_gradient_where_eigenvalues_and_laws_coincide(x64):
 @pytest.mark.parametrize("function", BY_QUADRATURE, ids=lambda f: f.__name__)
 def test_equal_and_nearly_equal_laws(function):
     """Zero, with zero gradient; and no cancellation in f32 nearby."""
-    mean, log_std = (jnp.asarray(x[0], jnp.float32) for x in (MEANS, LOG_STDS))
-    value, gradient = jax.value_and_grad(lambda *a: function(*a).sum(), (0, 1, 2, 3))(
-        mean, log_std, mean, log_std
-    )
-    np.testing.assert_allclose([value, *map(jnp.max, map(jnp.abs, gradient))], 0, atol=2e-6)
-    near = function(jnp.zeros(1), jnp.full(1, 1e-3), jnp.zeros(1), jnp.zeros(1))
+    mean, log_std = (np.float32(x[0]) for x in (MEANS, LOG_STDS))
+    run = jax.jit(jax.value_and_grad(lambda *a: function(*a).sum(), (0, 1, 2, 3)))
+    value, gradient = run(mean, log_std, mean, log_std)
+    np.testing.assert_array_equal([value, *map(jnp.max, map(jnp.abs, gradient))], 0)
+    for apart in (1e-2, 1e-4, 1e-6):
+        close = mean + 0.1 * apart * FACTORS[0, :, 0], log_std + apart * FACTORS[0, :, 1]
+        laws = [mean, log_std, *(np.float32(x) for x in close)]
+        near, gradient = run(*laws)
+        with jax.enable_x64(True):
+            wide, expected = run(*map(np.float64, laws))
+        np.testing.assert_allclose(near, np.asarray(wide), rtol=1e-6)
+        for actual, exact in zip(gradient, expected, strict=True):
+            scale = np.abs(np.asarray(exact)).max()
+            np.testing.assert_allclose(actual, np.asarray(exact), rtol=2e-6, atol=2e-6 * scale)
+
+
+@pytest.mark.parametrize("function", [d.gaussian_kl, d.gaussian_kl_to_standard])
+def test_nearly_equal_diagonal_laws_by_series(function, x64):
+    """r^2 + 2 r^3 / 3 + r^4 / 3 + 2 r^5 / 15 of a log ratio of standard deviations, and overflow."""
+    r = np.array([[1e-4], [-3e-4], [1e-7]])
+    series = r**2 + 2 * r**3 / 3 + r**4 / 3 + 2 * r**5 / 15
+    rest = () if function is d.gaussian_kl_to_standard else (0 * r, 0 * r)
+    np.testing.assert_allclose(function(0 * r, r, *rest), series[:, 0], rtol=1e-14)
+    at_one = np.array([[0.999999], [1.000001], [-0.999999], [-1.000001]])
+    rest = rest and (0 * at_one, 0 * at_one)
+    expected = 0.5 * np.exp(2 * at_one) - 0.5 - at_one
+    np.testing.assert_allclose(function(0 * at_one, at_one, *rest), expected[:, 0], rtol=1e-14)
+
+
+@pytest.mark.parametrize("apart", [0.1, 1e-2, 1e-4, 1e-6])
+def test_nearly_equal_full_laws(apart):
+    """From the eigenvalues l of C_q^-1 (C_p - C_q): sum (l - log(1 + l)) / 2, in long doubles."""
+    p = np.float32(COVARIANCES[0])
+    q = np.float32(p + apart * (FACTORS[1] + np.swapaxes(FACTORS[1], -1, -2)) * 0.1)
+    mean = np.float32(MEANS[0])
+    run = jax.jit(jax.value_and_grad(lambda *x: d.gaussian_kl_full(*x).sum(), (1, 3)))
+    value, gradients = run(mean, p, mean, q)
     with jax.enable_x64(True):
-        arguments = [jnp.array([x], jnp.float64) for x in (0, np.float32(1e-3), 0, 0)]
-        np.testing.assert_allclose(near, function(*arguments), rtol=1e-3)
+        exact, wide = run(*map(np.float64, (mean, p, mean, q)))
+    eigenvalues = np.linalg.eigvals(np.linalg.solve(np.float64(q), np.float64(p) - q)).real
+    eigenvalues = np.longdouble(eigenvalues)
+    expected = np.sum(eigenvalues - np.log1p(eigenvalues)) / 2
+    np.testing.assert_allclose(np.asarray(exact), float(expected), rtol=1e-6)
+    np.testing.assert_allclose(value, np.asarray(exact), rtol=3e-6)
+    for actual, gradient in zip(gradients, wide, strict=True):
+        scale = np.abs(np.asarray(gradient)).max()
+        np.testing.assert_allclose(actual, np.asarray(gradient), atol=5e-6 * scale)
 
 
 def test_symmetry(x64):

@@ -60,11 +60,17 @@ def test_kl_of_nearly_even_counts_keeps_its_digits():
 
 
 def test_not_a_number():
-    """A bad sample is in no mode; a bad count shows."""
-    counts, share = m.mode_counts(RING, np.array([[np.nan, 0], RING[1], [np.inf, 0]]), 0.01)
+    """An infinite sample is in no mode; NaN shows, in a sample, a center and a count."""
+    run = jax.jit(lambda centers, x: m.mode_counts(centers, x, 0.01))
+    counts, share = run(RING, np.array([[np.inf, 0], RING[1], [-np.inf, 0]]))
     np.testing.assert_array_equal(counts, [0, 1, 0, 0, 0, 0, 0, 0])
     assert share == pytest.approx(1 / 3)
-    assert np.isnan(jax.jit(m.kl_to_uniform)(jnp.array([1.0, np.nan])))
+    bad = np.where(np.arange(8)[:, None] == 3, np.nan, RING)
+    for found in (run(RING, bad[2:5]), run(bad, RING[:3])):
+        assert np.isnan(found.counts).all() and np.isnan(found.high_quality)
+    for function in (m.kl_to_uniform, m.captured_modes):
+        values = jax.jit(function)(jnp.array([[1.0, np.nan], [1.0, 2.0]]))
+        np.testing.assert_array_equal(np.isnan(values), [True, False])
     with pytest.raises(ValueError, match=r"^counts .*nan.*; expected"):
         m.kl_to_uniform(np.array([1.0, np.nan]))
 
