@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import importlib.util
 import os
 import pathlib
 import tempfile
@@ -36,6 +37,14 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+_ARITHMETIC = os.environ.get("ARITHMETIC", "f32")
+if _ARITHMETIC != "f32":
+    _spec = importlib.util.spec_from_file_location("arithmetic", f"{_ROOT}/tests/arithmetic.py")
+    assert _spec is not None
+    assert _spec.loader is not None
+    _spec.loader.exec_module(_module := importlib.util.module_from_spec(_spec))
+    _module.round_operands(_ARITHMETIC)
+
 _ENOUGH = 1.2e9
 # What is freed stays with glibc until this is called.
 _TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
@@ -57,6 +66,12 @@ def _resident() -> int:
     except OSError:
         return 0
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.fixture
+def arithmetic():
+    """How products round: "f32", or "bf16" as on a TPU, or "tf32" as on a GPU (arithmetic.py)."""
+    return _ARITHMETIC
 
 
 @pytest.fixture
