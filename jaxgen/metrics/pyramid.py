@@ -89,7 +89,7 @@ def pyramid_sliced_wasserstein(
             f"{levels} levels of {_PATCH} x {_PATCH} patches"
         )
 
-    def rounding(x):
+    def rounding(x):  # NaN if any pixel is, which the patches may miss
         return 16 * jnp.finfo(x.dtype).eps * jnp.max(jnp.abs(x))
 
     least = rounding(real), rounding(fake)
@@ -125,7 +125,7 @@ def _descriptors(x, corners, least):
     found = jax.vmap(jax.vmap(cut, (None, 0)))(x, corners)
     found -= jnp.mean(found, axis=(0, 1, 2, 3), keepdims=True)
     variance = jnp.mean(found**2, axis=(0, 1, 2, 3), keepdims=True)
-    found /= jnp.sqrt(jnp.where(variance <= least**2, 1, variance))
+    found /= jnp.sqrt(jnp.where(variance <= least**2, 1, variance + 0 * least))
     return found.reshape(corners.shape[0] * corners.shape[1], -1)
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.arguments import at_least_f32, require
+from jaxgen.arguments import as_float, at_least_f32, require
 
 
 def filter_matrix(kernel):
@@ -147,7 +147,7 @@ def srip(w, v):
     image = apply(u)
     rounding = 8 * float(jnp.finfo(w.dtype).eps) * sum(w.shape) ** 0.5
     return _norm(image, rounding), jax.lax.stop_gradient(direction(image, u)).astype(
-        jnp.asarray(v).dtype
+        as_float(v).dtype
     )
 
 
@@ -169,12 +169,12 @@ def unit_columns(w):
       w: [d, k].
 
     Returns:
-      [d, k] in w's dtype.
+      [d, k] in w's dtype, f32 for integers.
 
     Raises:
       ValueError: w is not a matrix.
     """
-    return _unit(_matrix(w)).astype(jnp.asarray(w).dtype)
+    return _unit(_matrix(w)).astype(as_float(w).dtype)
 
 
 def pairwise_cosines(w):

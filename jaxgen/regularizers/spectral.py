@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxgen.arguments import at_least_f32, require
+from jaxgen.arguments import as_float, at_least_f32, require
 
 
 def spectral_vectors(key, params):
@@ -62,6 +62,7 @@ def spectral_normalize(params, vectors, iterations: int = 1):
     def normalize(w, u):
         if not u.size:
             return w, u
+        w = as_float(w)
         matrix = at_least_f32(w).reshape(-1, w.shape[-1])
         fixed = jax.lax.stop_gradient(matrix)
         for _ in range(iterations):

@@ -103,6 +103,15 @@ def test_rounding_errors_of_flat_images_are_not_blown_up(first, second):
     assert seen[0] > 0.5
 
 
+def test_nan_shows_where_no_patch_meets_it():
+    x = np.random.default_rng(0).normal(size=(3, 64, 64, 1)).astype(np.float32)
+    bad = x.copy()
+    bad[0, 0, 0] = np.nan
+    run = jax.jit(lambda x, y: m.pyramid_sliced_wasserstein(jax.random.key(0), x, y, patches=1))
+    assert np.isfinite(run(x, x)).all()
+    assert np.isnan(run(x, bad)).all() and np.isnan(run(bad, x)).all()
+
+
 def test_gradient_of_flat_images_is_finite():
     flat = jnp.zeros((2, 14, 14, 1))
 
