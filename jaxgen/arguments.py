@@ -39,6 +39,17 @@ def require(
             raise ValueError(f"{name} {value}; expected a finite number {expected}")
 
 
+def require_integer(*, least: int, **values) -> None:
+    """Checks that numbers are integers of at least `least`; booleans are not.
+
+    Raises:
+      ValueError: a value is no Python or numpy integer, or is smaller.
+    """
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise ValueError(f"{name} {value}; expected an integer >= {least}")
+
+
 def at_least_f32(x):
     """x as a float array of at least 32 bits: bf16, f16, integers and booleans become f32."""
     x = jnp.asarray(x)
@@ -49,3 +60,14 @@ def as_float(x):
     """x as an array of floats: integers and booleans become f32, floats keep their dtype."""
     x = jnp.asarray(x)
     return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.float32)
+
+
+def require_scalar(**values) -> None:
+    """Checks that values, traced ones too, have no axes: an array would broadcast silently.
+
+    Raises:
+      ValueError: a value has axes.
+    """
+    for name, value in values.items():
+        if jnp.ndim(value):
+            raise ValueError(f"{name} {jnp.shape(value)}; expected a scalar")

@@ -64,7 +64,6 @@ def jensen_shannon_divergence(p, q):
     It is half of the record `jensen_shannon()`, which has the scale of the f-GAN paper, and the
     square of `scipy.spatial.distance.jensenshannon`. Arguments and errors as in `kl_divergence`.
     """
-
     half = math.log(2) / 2
     return _total(_jensen_shannon, p, q, at_zero=half, slope_at_infinity=half)
 

@@ -241,7 +241,8 @@ def gaussian_squared_wasserstein_full(mean_p, covariance_p, mean_q, covariance_q
 def _spread(r):
     """(exp(2 r) - 1) / 2 - r = expm1(r) sinh(r) + (sinh(r) - r), without cancellation near 0."""
     near = jnp.abs(r) < 1
-    x, series = jnp.where(near, r, 0), 1.0
+    x = jnp.where(near, r, 0)
+    series = jnp.ones_like(r)
     for k in range(17, 3, -2):  # sinh x - x = x^3 / 3! (1 + x^2 / (4 5) (1 + x^2 / (6 7) (...)))
         series = 1 + x * x / (k * (k - 1)) * series
     close = jnp.expm1(x) * jnp.sinh(x) + x**3 / 6 * series

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.arguments import at_least_f32, require
+from jaxgen.arguments import at_least_f32, require, require_integer, require_scalar
 
 
 def squared_distances(x, y):
@@ -99,8 +99,7 @@ def polynomial_kernel(degree: int = 3, center=None) -> Callable:
     Raises:
       ValueError: degree is not an integer >= 1, or center is not [D].
     """
-    if degree < 1 or degree % 1:
-        raise ValueError(f"degree {degree}; expected an integer >= 1")
+    require_integer(least=1, degree=degree)
 
     def kernel(x, y):
         x, y = _points(x, y)
@@ -109,7 +108,7 @@ def polynomial_kernel(degree: int = 3, center=None) -> Callable:
         c = jax.lax.stop_gradient(at_least_f32(center))
         if c.shape != x.shape[1:]:
             raise ValueError(f"center {c.shape}; expected [D] for x [N, D] {x.shape}")
-        return _centered_power(x - c[None, :], y - c[None, :], c, int(degree))
+        return _centered_power(x - c[None, :], y - c[None, :], c, degree)
 
     return kernel
 
@@ -165,10 +164,11 @@ def squared_mmd(kernel, x, y):
       a scalar.
 
     Raises:
-      ValueError: x and y are not [N, D] and [M, D], or are empty.
+      ValueError: x and y are not [N, D] and [M, D] or are empty, or the kernel's result not [N, M].
     """
     x, y = _points(x, y)
-    return jnp.mean(kernel(x, x)) + jnp.mean(kernel(y, y)) - 2 * jnp.mean(kernel(x, y))
+    within = jnp.mean(_pairwise(kernel, x, x)) + jnp.mean(_pairwise(kernel, y, y))
+    return within - 2 * jnp.mean(_pairwise(kernel, x, y))
 
 
 def squared_mmd_unbiased(kernel, x, y):
@@ -196,10 +196,17 @@ def squared_mmd_unbiased(kernel, x, y):
 
     def within(x):
         n = len(x)
-        others = jnp.where(jnp.eye(n, dtype=bool), 0, kernel(x, x))
+        others = jnp.where(jnp.eye(n, dtype=bool), 0, _pairwise(kernel, x, x))
         return jnp.sum(others) / (n * (n - 1))
 
-    return within(x) + within(y) - 2 * jnp.mean(kernel(x, y))
+    return within(x) + within(y) - 2 * jnp.mean(_pairwise(kernel, x, y))
+
+
+def _pairwise(kernel, x, y):
+    table = kernel(x, y)
+    if jnp.shape(table) != (len(x), len(y)):
+        raise ValueError(f"kernel {jnp.shape(table)}; expected [N, M] = {(len(x), len(y))}")
+    return table
 
 
 def energy_distance(x, y):
@@ -241,6 +248,7 @@ def wasserstein_1d(x, y, p=1):
       ValueError: p < 1, the leading shapes differ, or x or y is empty or a scalar.
     """
     require(least=1, p=p)
+    require_scalar(p=p)
     x, y = at_least_f32(x), at_least_f32(y)
     if x.ndim == 0 or y.ndim == 0 or x.shape[:-1] != y.shape[:-1] or 0 in (*x.shape, *y.shape):
         raise ValueError(f"y {y.shape}; expected [..., M] for x [..., N] {x.shape}")
@@ -272,7 +280,8 @@ def sliced_wasserstein(key, x, y, *, projections: int = 128, p=2):
     Raises:
       ValueError: p < 1, projections < 1, or x and y are not [N, D] and [M, D].
     """
-    require(least=1, projections=projections, p=p)
+    require_integer(least=1, projections=projections)
+    require(least=1, p=p)
     x, y = _points(x, y)
     # Drawn in f32, so that a key gives the same directions for every dtype of x.
     directions = jax.random.normal(key, (projections, x.shape[1]), jnp.float32).astype(x.dtype)

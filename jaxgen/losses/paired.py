@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgen.arguments import at_least_f32, require
+from jaxgen.arguments import at_least_f32, require, require_scalar
 
 _MIN_DISTANCE = 1e-6
 
@@ -70,9 +70,10 @@ def qp_critic_loss(v_real, v_fake, distance, slope=10.0):
       [B].
 
     Raises:
-      ValueError: the shapes differ, slope <= 0, or a distance is negative.
+      ValueError: the shapes differ, slope <= 0 or not a scalar, or a distance is negative.
     """
     require(above=0, slope=slope)
+    require_scalar(slope=slope)
     require(least=0, distance=distance)
     delta = _difference(v_real, v_fake)
     distance = at_least_f32(distance)
@@ -126,10 +127,12 @@ def bigan_qp_loss(critic: Callable, encoder: Callable, generator: Callable, x, z
       `BiGANTerms` of [B].
 
     Raises:
-      ValueError: x and z differ in batch size, or an encoder or generator output has a wrong shape.
+      ValueError: x and z differ in batch size, or an output of a network has a wrong shape.
     """
     encoded, generated = encoder(x), generator(z)
     difference = _difference(critic(x, encoded), critic(generated, z))
+    if not jnp.ndim(x) or difference.shape != jnp.shape(x)[:1]:
+        raise ValueError(f"critic {difference.shape}; expected [B] for x {jnp.shape(x)}, [B, ...]")
     # Each error trains only the outer network; the inner one is trained by the critic.
     code = encoder(jax.lax.stop_gradient(generated))
     image = generator(jax.lax.stop_gradient(encoded))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.arguments import at_least_f32, require
+from jaxgen.arguments import at_least_f32, require_integer
 
 
 class FeatureSums(NamedTuple):
@@ -59,7 +59,7 @@ def feature_sums(features, shift, where=None) -> FeatureSums:
         raise ValueError(f"features {x.shape}; expected [N, D]")
     if shift.shape != x.shape[1:]:
         raise ValueError(f"shift {shift.shape}; expected [D] for features {x.shape}")
-    kept = jnp.ones(len(x), bool) if where is None else jnp.asarray(where)
+    kept = jnp.ones(len(x), bool) if where is None else jnp.asarray(where).astype(bool)
     if kept.shape != x.shape[:1]:
         raise ValueError(f"where {kept.shape}; expected [N] for features {x.shape}")
     x = jnp.where(kept[:, None], x - shift[None, :], 0)
@@ -89,7 +89,7 @@ def gaussian_fit(sums: FeatureSums, shift, *, min_examples: int | None = None) -
     count, total, products = (np.asarray(x, np.float64) for x in sums)
     if min_examples is None:
         min_examples = len(total) + 1
-    require(least=2, min_examples=min_examples)
+    require_integer(least=2, min_examples=min_examples)
     if not (np.isfinite(total).all() and np.isfinite(products).all()):
         raise ValueError("sums with NaN or infinity; expected finite features")
     if not count >= min_examples:
@@ -124,7 +124,7 @@ def frechet_distance(real: GaussianFit, fake: GaussianFit) -> float:
       fake: fit of the generated features.
 
     Returns:
-      a float >= 0, in squared units of the features.
+      a float >= 0, in squared units of the features; NaN if a fit has NaN or infinity.
 
     Raises:
       ValueError: the shapes of the two fits do not match.
@@ -133,6 +133,8 @@ def frechet_distance(real: GaussianFit, fake: GaussianFit) -> float:
         shapes = np.shape(fit.mean), np.shape(fit.covariance)
         if shapes != (np.shape(real.mean), 2 * np.shape(real.mean)) or len(shapes[0]) != 1:
             raise ValueError(f"{name} {shapes}; expected [D] and [D, D], one D for both fits")
+    if not all(np.isfinite(x).all() for fit in (real, fake) for x in fit):
+        return float("nan")
     gap = np.asarray(real.mean, np.float64) - np.asarray(fake.mean, np.float64)
     roots = np.linalg.svd(_root(real.covariance) @ _root(fake.covariance), compute_uv=False)
     traces = np.trace(real.covariance) + np.trace(fake.covariance) - 2 * roots.sum()

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgen.arguments import require
+from jaxgen.arguments import require_integer
 from jaxgen.divergences import polynomial_kernel, squared_mmd_unbiased
 from jaxgen.metrics.shapes import points
 
@@ -48,7 +48,7 @@ def kernel_distance(key, real, fake, *, subsets: int = 10, size: int = 1000) -> 
     Raises:
       ValueError: subsets or size < 2, too few examples, or inputs are not [N, D] and [M, D].
     """
-    require(least=2, subsets=subsets, size=size)
+    require_integer(least=2, subsets=subsets, size=size)
     real, fake = points(real=real, fake=fake)
     for name, x in (("real", real), ("fake", fake)):
         if len(x) < subsets * size:

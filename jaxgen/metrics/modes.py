@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgen.arguments import at_least_f32, require
+from jaxgen.arguments import at_least_f32, require, require_scalar
 from jaxgen.divergences import kl_divergence, squared_distances
 from jaxgen.metrics.shapes import points
 
@@ -43,6 +43,7 @@ def mode_counts(centers, samples, sigma, *, sigmas=3.0) -> ModeCounts:
       ValueError: sigma or sigmas <= 0, or inputs are not [K, D] and [N, D].
     """
     require(above=0, sigma=sigma, sigmas=sigmas)
+    require_scalar(sigma=sigma, sigmas=sigmas)
     centers, samples = points(centers=centers, samples=samples)
     squared = squared_distances(samples, centers)
     good = jnp.min(squared, axis=1) <= (jnp.asarray(sigma, squared.dtype) * sigmas) ** 2

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxgen.arguments import as_float, require
+from jaxgen.arguments import as_float, require, require_scalar
 
 
 def clip_weights(params, limit):
@@ -14,15 +14,16 @@ def clip_weights(params, limit):
 
     Args:
       params: pytree of arrays.
-      limit: > 0.
+      limit: > 0, a scalar.
 
     Returns:
       A pytree like params, dtypes included; f32 for integers.
 
     Raises:
-      ValueError: limit <= 0.
+      ValueError: limit <= 0, or not a scalar.
     """
     require(above=0, limit=limit)
+    require_scalar(limit=limit)
 
     def box(w):
         w = as_float(w)

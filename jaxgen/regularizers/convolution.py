@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxgen.arguments import at_least_f32
+from jaxgen.arguments import at_least_f32, require_integer
 
 
 def convolution_orthogonality(kernel, stride: int = 1):
@@ -36,8 +36,7 @@ def convolution_orthogonality(kernel, stride: int = 1):
     kernel = jnp.asarray(kernel)
     if kernel.ndim != 4 or 0 in kernel.shape:
         raise ValueError(f"kernel {kernel.shape}; expected [H, W, I, O]")
-    if stride < 1 or stride % 1:
-        raise ValueError(f"stride {stride}; expected an integer >= 1")
+    require_integer(least=1, stride=stride)
     kernel = _strides_to_channels(at_least_f32(kernel), stride)
     height, width, inputs, outputs = kernel.shape
     if outputs > inputs:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.arguments import as_float, at_least_f32, require
+from jaxgen.arguments import as_float, at_least_f32, require, require_scalar
 
 
 def filter_matrix(kernel):
@@ -99,6 +99,7 @@ def mutual_coherence(w, temperature=0.1):
       ValueError: w is not a matrix of two columns or more, or temperature <= 0.
     """
     require(above=0, temperature=temperature)
+    require_scalar(temperature=temperature)
     scores = pairwise_cosines(_matrix(w, columns=2)) / temperature
     return temperature * jax.nn.logsumexp(jnp.concatenate([scores, -scores]))
 

@@ -58,7 +58,9 @@ def laws(shape=(5,), size=6):
 def test_against_scipy(name, x64):
     function, exact, _, _ = NAMES[name]
     p, q = laws((5, 2))
-    expected = [[exact(*pair) for pair in zip(*rows, strict=True)] for rows in zip(p, q)]
+    expected = [
+        [exact(*pair) for pair in zip(*rows, strict=True)] for rows in zip(p, q, strict=True)
+    ]
     np.testing.assert_allclose(function(p, q), expected, rtol=1e-11)
     np.testing.assert_array_equal(function(p, p), 0)
 
@@ -77,10 +79,9 @@ def test_zeros_and_gradients(name, x64):
     p, q = (law[0] for law in laws((1,)))
     along, step = np.array([1, -1, 2, -2, 0.5, -0.5]), 1e-7
     value, gradients = run(p, q)
-    for gradient, moved in zip(
-        gradients, (lambda h: exact(p + h * along, q), lambda h: exact(p, q + h * along))
-    ):
-        expected = (moved(step) - moved(-step)) / (2 * step)
+    moved = lambda h: exact(p + h * along, q), lambda h: exact(p, q + h * along)
+    for gradient, value_at in zip(gradients, moved, strict=True):
+        expected = (value_at(step) - value_at(-step)) / (2 * step)
         np.testing.assert_allclose(gradient @ along, expected, rtol=1e-5)
 
 
@@ -128,8 +129,8 @@ def test_tiny_probabilities_have_finite_gradients(name):
             wide, exact = run(*(np.float64(law) for law in pair))
         huge = np.asarray(wide) > 1e15
         np.testing.assert_allclose(value[~huge], wide[~huge], rtol=1e-6)
-        for law, actual, expected in zip(pair, gradients, exact, strict=True):
-            actual, expected = ((law * np.asarray(x))[~huge] for x in (actual, expected))
+        for law, *slopes in zip(pair, gradients, exact, strict=True):
+            actual, expected = ((law * np.asarray(x))[~huge] for x in slopes)
             np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 

@@ -1,5 +1,3 @@
-import inspect
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -145,7 +143,7 @@ def test_equal_and_nearly_equal_laws(function):
 
 @pytest.mark.parametrize("function", [d.gaussian_kl, d.gaussian_kl_to_standard])
 def test_nearly_equal_diagonal_laws_by_series(function, x64):
-    """r^2 + 2 r^3 / 3 + r^4 / 3 + 2 r^5 / 15 of a log ratio of standard deviations, and overflow."""
+    """r^2 + 2 r^3 / 3 + r^4 / 3 + 2 r^5 / 15 of a log ratio of scales; and at 1."""
     r = np.array([[1e-4], [-3e-4], [1e-7]])
     series = r**2 + 2 * r**3 / 3 + r**4 / 3 + 2 * r**5 / 15
     rest = () if function is d.gaussian_kl_to_standard else (0 * r, 0 * r)
@@ -188,21 +186,3 @@ def test_finite_for_far_and_narrow_laws(function):
     arguments = [jnp.array([x], jnp.float32) for x in (0.0, -15.0, 1e3, -3.0)]
     value, gradient = jax.value_and_grad(lambda *a: function(*a)[()], (0, 1, 2, 3))(*arguments)
     assert np.isfinite(value) and np.isfinite(gradient).all() and value > 0
-
-
-@pytest.mark.parametrize(
-    "function",
-    [f for name, f in vars(d).items() if name.startswith("gaussian_")],
-    ids=lambda f: f.__name__,
-)
-def test_shapes_that_do_not_match(function):
-    names = list(inspect.signature(function).parameters)
-    full = function.__name__.endswith("_full")
-    shapes = [(2, 3), (2, 3, 3), (2, 3), (2, 3, 3)] if full else [(2, 3)] * len(names)
-    arguments = [jnp.ones(shape) for shape in shapes]
-    for i in range(1, len(names)):
-        bad = [*arguments[:i], jnp.ones((2, 4)), *arguments[i + 1 :]]
-        with pytest.raises(ValueError, match=rf"^{names[i]} \(2, 4\); expected"):
-            function(*bad)
-    with pytest.raises(ValueError, match=r"\(\); expected"):
-        function(*(jnp.ones(()) for _ in names))

@@ -103,10 +103,3 @@ def test_huge_scores(name):
     scores = jnp.asarray(1e4 * S[0], jnp.float32)
     value, gradient = jax.value_and_grad(lambda s: BOUNDS[name](s).sum())(scores)
     assert np.isfinite(value) and np.isfinite(gradient).all()
-
-
-@pytest.mark.parametrize("name", BOUNDS)
-@pytest.mark.parametrize("shape", [(4, 3), (4,), (1, 1), (2, 3, 4)])
-def test_scores_that_are_not_square(name, shape):
-    with pytest.raises(ValueError, match=r"^scores \(.*expected \[\.\.\., B, B\] with B >= 2"):
-        BOUNDS[name](jnp.ones(shape))
