@@ -162,7 +162,7 @@ def networks(params):
         return jnp.sin(z) @ params["generator"]
 
     def critic(x, z):
-        return jnp.tanh(x) @ params["x"] + jnp.tanh(z) @ params["z"]
+        return jnp.tanh(x) @ params["x"] * (jnp.tanh(z) @ params["z"])
 
     return critic, encoder, generator
 
@@ -182,7 +182,7 @@ def test_bigan_terms_and_whom_they_train(x64):
     code, made = np.tanh(x) @ params["encoder"], np.sin(z) @ params["generator"]
 
     def critic(x, z):
-        return np.tanh(x) @ params["x"] + np.tanh(z) @ params["z"]
+        return np.tanh(x) @ params["x"] * (np.tanh(z) @ params["z"])
 
     np.testing.assert_allclose(terms.difference, critic(x, code) - critic(made, z))
     recoded = np.tanh(made) @ params["encoder"]
