@@ -89,8 +89,10 @@ def pyramid_sliced_wasserstein(
             f"{levels} levels of {_PATCH} x {_PATCH} patches"
         )
 
-    def rounding(x):  # NaN if any pixel is, which the patches may miss
-        return 16 * jnp.finfo(x.dtype).eps * jnp.max(jnp.abs(x))
+    def rounding(x):
+        # NaN if any pixel is: the patches may miss it, and on CPUs so may jnp.max.
+        size = jnp.where(jnp.any(jnp.isnan(x)), jnp.nan, jnp.max(jnp.abs(x)))
+        return 16 * jnp.finfo(x.dtype).eps * size
 
     least = rounding(real), rounding(fake)
 

@@ -141,3 +141,21 @@ def test_second_derivatives(x64):
     np.testing.assert_allclose(jax.tree.leaves(found), expected, rtol=1e-12)
     curvature = jax.jit(jax.hessian(d.jensen_shannon_divergence))(p, q)
     np.testing.assert_allclose(curvature, np.diag(1 / p - 1 / (p + q)) / 2, rtol=1e-12)
+
+
+@each
+def test_nan_beside_a_zero(name):
+    run = jax.jit(NAMES[name][0])
+    bad, zero = jnp.array([jnp.nan, 1.0]), jnp.array([0.0, 1.0])
+    assert np.isnan([run(bad, zero), run(zero, bad)]).all()
+
+
+def test_series_up_to_its_end(x64):
+    """|p - q| / (p + q) on both sides of 1 / 8, in long doubles."""
+    z = np.array([-0.1251, -0.1249, -0.06, 1e-3, 0.06, 0.1249, 0.1251])
+    p, q = (1 + z)[:, None], (1 - z)[:, None]
+    exact = np.longdouble(p) * np.log(np.longdouble(p) / q) - p + q
+    exact = np.where(abs(z)[:, None] < 0.01, (2 * z**2 + 2 * z**3 / 3)[:, None], exact)
+    tolerance = np.where(abs(z) < 0.01, 1e-6, 1e-14)
+    error = d.kl_divergence(p, q) / np.float64(exact)[:, 0] - 1
+    assert (np.abs(error) < tolerance).all(), error

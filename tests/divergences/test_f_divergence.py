@@ -280,8 +280,8 @@ def test_nan_stays_nan(case):
     laws = jnp.array([[math.nan, 0.5], [0.5, 0.5], [math.nan, 1.0], [0.0, 1.0]])
     swapped = laws[np.array([1, 0, 3, 2])]
     run = jax.jit(jax.value_and_grad(lambda p, q: d.f_divergence(r, p, q).sum(), (0, 1)))
-    values = [*(run(p, q) for p, q in zip(laws, swapped, strict=True)), [g(math.nan) for g in r[1:4]]]
-    values = [np.ravel(x) for x in jax.tree.leaves(values)]
+    values = [run(p, q) for p, q in zip(laws, swapped, strict=True)]
+    values = [np.ravel(x) for x in jax.tree.leaves([values, [g(math.nan) for g in r[1:4]]])]
     assert all(np.isnan(x).any() for x in values)
 
 

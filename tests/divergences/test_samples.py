@@ -68,6 +68,20 @@ def test_kernels_and_both_mmds_by_loops(name, x64):
     np.testing.assert_allclose(d.squared_mmd(kernel, X, X[::-1]), 0, atol=1e-12)
 
 
+@pytest.mark.parametrize("degree", [1, 2, 3, 4])
+def test_centered_polynomial_kernel(degree, x64):
+    """k(x, y) - k(x, c) - k(c, y) + k(c, c), whatever the center, which does not change the MMD."""
+    c = np.array([[0.3, -2.0, 5.0]])
+    plain, centered = d.polynomial_kernel(degree), d.polynomial_kernel(degree, c[0])
+    expected = plain(X, Y) - plain(X, c) - plain(c, Y) + plain(c, c)
+    np.testing.assert_allclose(centered(X, Y), expected, rtol=1e-10, atol=1e-9)
+    for mmd in (d.squared_mmd, d.squared_mmd_unbiased):
+        np.testing.assert_allclose(mmd(centered, X, Y), mmd(plain, X, Y), rtol=1e-8)
+    run = jax.jit(lambda x: d.squared_mmd_unbiased(centered, x, Y))
+    same = jax.jit(lambda x: d.squared_mmd_unbiased(plain, x, Y))
+    np.testing.assert_allclose(jax.grad(run)(X), jax.grad(same)(X), rtol=1e-7, atol=1e-9)
+
+
 def test_unbiased_mmd_is_unbiased(x64):
     """Over many draws, the mean is the MMD of two Gaussians for an RBF kernel in closed form."""
     s2, shift = 1.5**2, 0.8
