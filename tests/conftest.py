@@ -10,7 +10,7 @@ import tempfile
 import jaxlib.version
 
 # Before jax is imported: the platform and the number of devices are read once.
-os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 _FLAGS = [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8"]
 # Tests spend their time compiling. Without the new emitters that takes half the time and memory;
 # later releases refuse the flag.
@@ -72,6 +72,13 @@ def _resident() -> int:
 def arithmetic():
     """How products round: "f32", or "bf16" as on a TPU, or "tf32" as on a GPU (arithmetic.py)."""
     return _ARITHMETIC
+
+
+@pytest.fixture
+def exact_products():
+    """Products in full f32 for one test, which holds an equation and not a product's rounding."""
+    with jax.default_matmul_precision("highest"):
+        yield
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def test_conv3x3_orientation():
 
 
 @pytest.mark.parametrize("shape", [(4,), (2, 4), (2, 3, 5, 4)])
-def test_pointwise_is_a_matrix_product_on_the_last_axis(shape):
+def test_pointwise_is_a_matrix_product_on_the_last_axis(shape, exact_products):
     x, kernel = normal(shape), normal((4, 3), 1)
     expected = np.einsum("...i,io->...o", x, kernel)
     np.testing.assert_allclose(pointwise(x, kernel), expected, rtol=1e-5, atol=1e-5)

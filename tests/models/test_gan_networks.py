@@ -94,7 +94,7 @@ def test_batch_statistics_are_kept_and_used(network):
     np.testing.assert_allclose(after, x, atol=0.02)
 
 
-def test_projection_is_linear_in_features_and_class():
+def test_projection_is_linear_in_features_and_class(exact_products):
     class Head(nn.Module):
         @nn.compact
         def __call__(self, h, context):
@@ -112,7 +112,7 @@ def test_projection_is_linear_in_features_and_class():
     ("sizes", "shape"),
     [({}, (2, 4, 4, 5)), ({"before": double}, (2, 8, 8, 5)), ({"after": halve}, (2, 2, 2, 5))],
 )
-def test_a_block_whose_branch_is_zero_is_its_shortcut(sizes, shape):
+def test_a_block_whose_branch_is_zero_is_its_shortcut(sizes, shape, exact_products):
     x = normal((2, 4, 4, 3))
     block = ResidualBlock(5, **sizes)
     params = jax.jit(block.init)(jax.random.key(0), x)

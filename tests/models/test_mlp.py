@@ -74,7 +74,7 @@ def test_mlp_starts_awake():
     assert 0.7 < float(jnp.std(y)) < 1.4
 
 
-def test_mlp_is_its_equation():
+def test_mlp_is_its_equation(exact_products):
     x = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
     context = np.ones((5, 2), np.float32)
     network = MLP(4, (6, 7))
@@ -89,7 +89,7 @@ def test_mlp_is_its_equation():
     np.testing.assert_allclose(network.apply(awake, x, context), h, rtol=1e-4, atol=1e-4)
 
 
-def test_mlp_activation_final_and_last_init():
+def test_mlp_activation_final_and_last_init(exact_products):
     x = jnp.linspace(-1, 1, 6).reshape(3, 2)
     network = MLP(2, (4,), nn.tanh, lambda h: -nn.relu(h), nn.initializers.ones)
     params = network.init(jax.random.key(0), x)

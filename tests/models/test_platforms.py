@@ -202,7 +202,7 @@ def over(mesh, check_vma):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("check_vma", [True, False])
-def test_a_batch_may_be_split(name, check_vma):
+def test_a_batch_may_be_split(name, check_vma, exact_products):
     public, plain, _, x, kernel = draw(name, jnp.float32)
     x = jnp.concatenate([x, jnp.flip(x)])
     mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
