@@ -60,3 +60,14 @@ def as_float(x):
     """x as an array of floats: integers and booleans become f32, floats keep their dtype."""
     x = jnp.asarray(x)
     return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.float32)
+
+
+def require_scalar(**values) -> None:
+    """Checks that values, traced ones too, have no axes: an array would broadcast silently.
+
+    Raises:
+      ValueError: a value has axes.
+    """
+    for name, value in values.items():
+        if jnp.ndim(value):
+            raise ValueError(f"{name} {jnp.shape(value)}; expected a scalar")

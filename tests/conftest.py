@@ -185,3 +185,63 @@ def _assert_finite(tree):
 def _assert_dtypes(tree, *allowed):
     found = {x.dtype for x in jax.tree.leaves(tree) if _is_float(x)}
     assert found <= {jnp.dtype(dtype) for dtype in allowed}, found
+
+
+@pytest.fixture
+def shows_nan():
+    """shows_nan(functions, draw): a NaN in an argument is in every function's value and gradient.
+
+    `functions` is {name: pure function} of one draw of arrays, as in `works_everywhere`. Arguments
+    that a function has no gradient to are left out. `linear` names functions whose gradient does
+    not depend on their arguments.
+    """
+    return _shows_nan
+
+
+def _shows_nan(functions, draw, linear=()):
+    @jax.jit
+    def run(*args):
+        return {name: (f(*args), _gradient(f, args)) for name, f in functions.items()}
+
+    def has_nan(tree):
+        return any(np.isnan(np.float32(x)).any() for x in jax.tree.leaves(tree) if _is_float(x))
+
+    leaves, treedef = jax.tree.flatten(_floats(draw(np.random.default_rng(0)), jnp.float32))
+    places = [place for place, leaf in enumerate(leaves) if _is_float(leaf)]
+    clean = run(*treedef.unflatten(leaves))
+    for number, place in enumerate(places):
+        leaf = leaves[place]
+        spot = jnp.unravel_index(min(1, leaf.size - 1), leaf.shape)
+        bad = [*leaves[:place], leaf.at[spot].set(jnp.nan), *leaves[place + 1 :]]
+        for name, (value, gradient) in run(*treedef.unflatten(bad)).items():
+            slopes = clean[name][1]
+            if not np.any(slopes[number]) and any(np.any(slope) for slope in slopes):
+                continue
+            assert has_nan(value), f"value of {name}, argument {place}"
+            assert name in linear or has_nan(gradient), f"gradient of {name}, argument {place}"
+
+
+@pytest.fixture
+def counts_integers():
+    """counts_integers(functions, draw): integers and booleans give what the equal floats give."""
+    return _counts_integers
+
+
+def _counts_integers(functions, draw):
+    @jax.jit
+    def run(*args):
+        return {name: function(*args) for name, function in functions.items()}
+
+    def cast(change):
+        # Numbers are settings, such as a temperature.
+        return jax.tree.map(lambda x: change(x) if np.ndim(x) and _is_float(x) else x, args)
+
+    args = draw(np.random.default_rng(0))
+    for whole in (lambda x: np.rint(3 * x).astype(np.int8), lambda x: np.asarray(x) > 0.2):
+        actual = run(*cast(whole))
+        expected = run(*cast(lambda x, whole=whole: jnp.asarray(whole(x), jnp.float32)))
+        for name in functions:
+            for a, e in zip(*(jax.tree.leaves(x[name]) for x in (actual, expected)), strict=True):
+                assert a.dtype == e.dtype, name
+                if _is_float(e):
+                    np.testing.assert_allclose(a, e, rtol=1e-6, atol=1e-6, err_msg=name)

@@ -1,7 +1,8 @@
 """Divergences between distributions: f-divergences, Gaussians, samples, mutual information.
 
+kl_divergence(p, q)                                    # [...] of probabilities [..., K], nats
 divergence = squared_hellinger()                       # or from_generator(lambda u: ...)
-f_divergence(divergence, p, q)                         # of discrete distributions
+f_divergence(divergence, p, q)                         # of probabilities, for any record
 terms = variational_bound(divergence, critic(x), critic(generator(z)))
 bound = terms.real.mean() + terms.fake.mean()          # the critic ascends, the generator descends
 gaussian_kl_to_standard(mean, log_std)                 # [B], the KL term of a VAE
@@ -9,6 +10,17 @@ squared_mmd_unbiased(polynomial_kernel(), x, y)        # KID, on features
 info_nce_bound(embed(x) @ embed(y).T)                  # [B], nats
 """
 
+from jaxgen.divergences.discrete import (
+    hellinger_distance,
+    jeffreys_divergence,
+    jensen_shannon_divergence,
+    kl_divergence,
+    neyman_chi_square,
+    pearson_chi_square,
+    reverse_kl_divergence,
+    squared_hellinger_distance,
+    total_variation_distance,
+)
 from jaxgen.divergences.f_divergence import (
     BoundTerms,
     FDivergence,
@@ -77,19 +89,28 @@ __all__ = [
     "gaussian_squared_hellinger",
     "gaussian_squared_wasserstein",
     "gaussian_squared_wasserstein_full",
+    "hellinger_distance",
     "info_nce_bound",
     "jeffreys",
+    "jeffreys_divergence",
     "jensen_shannon",
+    "jensen_shannon_divergence",
     "kl",
+    "kl_divergence",
+    "neyman_chi_square",
+    "pearson_chi_square",
     "polynomial_kernel",
     "rbf_kernel",
     "reverse_kl",
+    "reverse_kl_divergence",
     "sliced_wasserstein",
     "squared_distances",
     "squared_hellinger",
+    "squared_hellinger_distance",
     "squared_mmd",
     "squared_mmd_unbiased",
     "total_variation",
+    "total_variation_distance",
     "variational_bound",
     "wasserstein_1d",
     "weighted_jensen_shannon",

@@ -91,15 +91,27 @@ def f_divergence(divergence: FDivergence, p, q):
     Raises:
       ValueError: p and q differ in shape, or are scalars.
     """
-    p, q = at_least_f32(p), at_least_f32(q)
-    if p.shape != q.shape or p.ndim == 0:
-        raise ValueError(f"q {q.shape}; expected the shape of p {p.shape}, [..., K]")
-    alone = (p == 0) | (q == 0)
+    p, q = law_pair(p, q)
+    alone = ((p == 0) | (q == 0)) & ~jnp.isnan(p + q)
     u = jnp.where(alone, 1, p) / jnp.where(alone, 1, q)
     alone |= (u >= 0) & ~jnp.isfinite(divergence.f(u))  # a NaN u is excluded, to propagate
     both = _perspective(divergence.f, jnp.where(alone, 1, p), jnp.where(alone, 1, q))
-    only_p = _mass(alone & (p > q), p, divergence.slope_at_infinity)
-    only_q = _mass(alone & (p < q), q, divergence.at_zero)
+    ends = divergence.at_zero, divergence.slope_at_infinity
+    return sum_over_outcomes(both, alone, p, q, *ends)
+
+
+def law_pair(p, q):
+    """p and q in at least f32; ValueError unless both are [..., K] of one shape."""
+    p, q = at_least_f32(p), at_least_f32(q)
+    if p.shape != q.shape or p.ndim == 0:
+        raise ValueError(f"q {q.shape}; expected the shape of p {p.shape}, [..., K]")
+    return p, q
+
+
+def sum_over_outcomes(both, alone, p, q, at_zero, slope_at_infinity):
+    """Sum of `both`, and where only one of p and q counts (`alone`) of its mass times its cost."""
+    only_p = _mass(alone & (p > q), p, slope_at_infinity)
+    only_q = _mass(alone & (p < q), q, at_zero)
     return jnp.sum(jnp.where(alone, 0, both) + only_p + only_q, axis=-1)
 
 

@@ -31,10 +31,8 @@ def gaussian_kl(mean_p, log_std_p, mean_q, log_std_q):
     mean_p, log_std_p, mean_q, log_std_q = _diagonal(
         mean_p=mean_p, log_std_p=log_std_p, mean_q=mean_q, log_std_q=log_std_q
     )
-    # expm1 stays precise where the two distributions are nearly equal.
-    log_ratio = log_std_p - log_std_q
     distance = (mean_p - mean_q) * jnp.exp(-log_std_q)
-    return jnp.sum(0.5 * jnp.expm1(2 * log_ratio) - log_ratio + 0.5 * distance**2, axis=-1)
+    return jnp.sum(_spread(log_std_p - log_std_q) + 0.5 * distance**2, axis=-1)
 
 
 def gaussian_kl_to_standard(mean, log_std):
@@ -53,7 +51,7 @@ def gaussian_kl_to_standard(mean, log_std):
       ValueError: the shapes differ.
     """
     mean, log_std = _diagonal(mean=mean, log_std=log_std)
-    return jnp.sum(0.5 * (mean**2 + jnp.expm1(2 * log_std)) - log_std, axis=-1)
+    return jnp.sum(0.5 * mean**2 + _spread(log_std), axis=-1)
 
 
 def gaussian_jeffreys(mean_p, log_std_p, mean_q, log_std_q):
@@ -160,14 +158,18 @@ def gaussian_squared_wasserstein(mean_p, log_std_p, mean_q, log_std_q):
         mean_q=mean_q,
         log_std_q=log_std_q,
     )
-    spread = jnp.exp(log_std_p) - jnp.exp(log_std_q)
+    wider = log_std_p > log_std_q
+    wide = jnp.where(wider, log_std_p, log_std_q)
+    narrow = jnp.where(wider, log_std_q, log_std_p)
+    spread = jnp.exp(wide) * jnp.expm1(narrow - wide)
     return jnp.sum((mean_p - mean_q) ** 2 + spread**2, axis=-1)
 
 
 def gaussian_kl_full(mean_p, covariance_p, mean_q, covariance_q):
     """KL(P || Q) = 1/2 (tr(C_q^-1 C_p) + |L_q^-1 (m_p - m_q)|^2 - D + log det C_q / det C_p).
 
-    Computed from the Cholesky factors C = L L^T; NaN if a covariance is not positive definite.
+    Computed from the Cholesky factors C = L L^T, as sums of terms >= 0; for nearly equal laws from
+    the difference C_p - C_q. NaN if a covariance is not positive definite.
 
     Args:
       mean_p: [..., D].
@@ -182,10 +184,30 @@ def gaussian_kl_full(mean_p, covariance_p, mean_q, covariance_q):
       ValueError: the shapes do not match.
     """
     mean_p, chol_p, mean_q, chol_q = _full(mean_p, covariance_p, mean_q, covariance_q)
-    both = jnp.concatenate([chol_p, (mean_p - mean_q)[..., None]], axis=-1)
-    whitened = jax.lax.linalg.triangular_solve(chol_q, both, left_side=True, lower=True)
-    trace = jnp.sum(whitened**2, axis=(-2, -1)) - mean_p.shape[-1]
-    return 0.5 * trace + jnp.sum(_log_diagonal(chol_q) - _log_diagonal(chol_p), axis=-1)
+    distance = _solve(chol_q, (mean_p - mean_q)[..., None])[..., 0]
+    change = at_least_f32(covariance_p) - at_least_f32(covariance_q)
+    ratio, near = _cholesky_change(chol_p, chol_q, change)
+    diagonal = jnp.diagonal(ratio, axis1=-2, axis2=-1)
+    far = _log_diagonal(chol_p) - _log_diagonal(chol_q)
+    log_ratio = jnp.where(near, jnp.log1p(jnp.where(near, diagonal, 0)), far)
+    squares = jnp.sum(jnp.tril(ratio, -1) ** 2, axis=(-2, -1)) + jnp.sum(distance**2, axis=-1)
+    return 0.5 * squares + jnp.sum(_spread(log_ratio), axis=-1)
+
+
+def _cholesky_change(chol_p, chol_q, change):
+    """E = L_q^-1 L_p - I, lower triangular, and [..., 1] whether C_p and C_q are nearly equal.
+
+    E solves E + E^T + E E^T = A = L_q^-1 (C_p - C_q) L_q^-T. Where A is small, a Newton step
+    removes the rounding of the Cholesky factors, which is not small beside E.
+    """
+    half = _solve(chol_q, jnp.swapaxes(change, -2, -1))
+    target = _solve(chol_q, jnp.swapaxes(half, -2, -1))
+    near = jnp.sum(target**2, axis=(-2, -1), keepdims=True) < 0.04
+    eye = jnp.broadcast_to(jnp.eye(change.shape[-1], dtype=change.dtype), change.shape)
+    e = jnp.tril(_solve(chol_q, chol_p)) - eye
+    transposed = jnp.swapaxes(e, -2, -1)
+    left = target - e - transposed - jnp.matmul(e, transposed, precision="highest")
+    return e + jnp.where(near, jnp.tril(left, -1) + 0.5 * left * eye, 0), near[..., 0]
 
 
 def gaussian_squared_wasserstein_full(mean_p, covariance_p, mean_q, covariance_q):
@@ -213,6 +235,28 @@ def gaussian_squared_wasserstein_full(mean_p, covariance_p, mean_q, covariance_q
     overlap = jnp.sum(jnp.linalg.svd(cross, compute_uv=False), axis=-1)
     traces = jnp.sum(chol_p**2 + chol_q**2, axis=(-2, -1))
     return jnp.sum((mean_p - mean_q) ** 2, axis=-1) + traces - 2 * overlap
+
+
+@jax.custom_jvp
+def _spread(r):
+    """(exp(2 r) - 1) / 2 - r = expm1(r) sinh(r) + (sinh(r) - r), without cancellation near 0."""
+    near = jnp.abs(r) < 1
+    x = jnp.where(near, r, 0)
+    series = jnp.ones_like(r)
+    for k in range(17, 3, -2):  # sinh x - x = x^3 / 3! (1 + x^2 / (4 5) (1 + x^2 / (6 7) (...)))
+        series = 1 + x * x / (k * (k - 1)) * series
+    close = jnp.expm1(x) * jnp.sinh(x) + x**3 / 6 * series
+    return jnp.where(near, close, 0.5 * jnp.expm1(2 * r) - r)
+
+
+@_spread.defjvp
+def _(primals, tangents):
+    (r,), (change,) = primals, tangents
+    return _spread(r), jnp.expm1(2 * r) * change
+
+
+def _solve(factor, x):
+    return jax.lax.linalg.triangular_solve(factor, x, left_side=True, lower=True)
 
 
 def _log_diagonal(matrix):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.arguments import at_least_f32, require
+from jaxgen.arguments import at_least_f32, require, require_integer, require_scalar
 
 
 def squared_distances(x, y):
@@ -80,28 +80,55 @@ def rbf_kernel(bandwidth) -> Callable:
     return kernel
 
 
-def polynomial_kernel(degree: int = 3) -> Callable:
+def polynomial_kernel(degree: int = 3, center=None) -> Callable:
     """k(x, y) = (x . y / D + 1)^degree; KID uses degree 3.
 
     Binkowski et al. 2018 (arXiv 1801.01401). Computed in full f32 (not TF32).
 
+    With a center c it is k(x, y) - k(x, c) - k(c, y) + k(c, c), which has the same MMD for any c.
+    It is computed without the terms that cancel, so that with c near the samples, such as their
+    common mean, the MMD keeps its digits far from the origin.
+
     Args:
       degree: an integer >= 1.
+      center: [D], or None for the plain kernel; no gradient flows to it.
 
     Returns:
       (x [N, D], y [M, D]) -> [N, M].
 
     Raises:
-      ValueError: degree is not an integer >= 1.
+      ValueError: degree is not an integer >= 1, or center is not [D].
     """
-    if degree < 1 or degree % 1:
-        raise ValueError(f"degree {degree}; expected an integer >= 1")
+    require_integer(least=1, degree=degree)
 
     def kernel(x, y):
         x, y = _points(x, y)
-        return (_product(x, y) / x.shape[1] + 1) ** degree
+        if center is None:
+            return (_product(x, y) / x.shape[1] + 1) ** degree
+        c = jax.lax.stop_gradient(at_least_f32(center))
+        if c.shape != x.shape[1:]:
+            raise ValueError(f"center {c.shape}; expected [D] for x [N, D] {x.shape}")
+        return _centered_power(x - c[None, :], y - c[None, :], c, degree)
 
     return kernel
+
+
+def _centered_power(x, y, c, degree):
+    """t^n - (a + e)^n - (a + f)^n + a^n with t = a + e + f + k, by a recursion over n.
+
+    a = |c|^2 / D + 1, e = c . x / D, f = c . y / D, k = x . y / D.
+    """
+    dimensions = x.shape[1]
+    a = jnp.sum(c * c) / dimensions + 1
+    e = jnp.sum(x * c[None, :], axis=1)[:, None] / dimensions
+    f = jnp.sum(y * c[None, :], axis=1)[None, :] / dimensions
+    k = _product(x, y) / dimensions
+    total, of_e, of_f = k * 0, e * 0, f * 0  # of degree 0; of_e = (a + e)^n - a^n
+    for n in range(degree):
+        power = (a + e + f + k) ** n
+        total = (a + e + f) * total + e * of_f + f * of_e + k * power
+        of_e, of_f = (a + e) * of_e + e * a**n, (a + f) * of_f + f * a**n
+    return total
 
 
 def energy_kernel() -> Callable:
@@ -137,17 +164,19 @@ def squared_mmd(kernel, x, y):
       a scalar.
 
     Raises:
-      ValueError: x and y are not [N, D] and [M, D], or are empty.
+      ValueError: x and y are not [N, D] and [M, D] or are empty, or the kernel's result not [N, M].
     """
     x, y = _points(x, y)
-    return jnp.mean(kernel(x, x)) + jnp.mean(kernel(y, y)) - 2 * jnp.mean(kernel(x, y))
+    within = jnp.mean(_pairwise(kernel, x, x)) + jnp.mean(_pairwise(kernel, y, y))
+    return within - 2 * jnp.mean(_pairwise(kernel, x, y))
 
 
 def squared_mmd_unbiased(kernel, x, y):
     """MMD^2 as a U-statistic: means within a sample are over i != j; may be negative.
 
     Gretton et al. 2012, Journal of Machine Learning Research 13, lemma 6. With
-    `polynomial_kernel()` on Inception features it is KID (arXiv 1801.01401).
+    `polynomial_kernel()` on Inception features it is KID (arXiv 1801.01401); see its `center` for
+    features with a large mean.
 
     Args:
       kernel: (x [N, D], y [M, D]) -> [N, M].
@@ -167,10 +196,17 @@ def squared_mmd_unbiased(kernel, x, y):
 
     def within(x):
         n = len(x)
-        others = jnp.where(jnp.eye(n, dtype=bool), 0, kernel(x, x))
+        others = jnp.where(jnp.eye(n, dtype=bool), 0, _pairwise(kernel, x, x))
         return jnp.sum(others) / (n * (n - 1))
 
-    return within(x) + within(y) - 2 * jnp.mean(kernel(x, y))
+    return within(x) + within(y) - 2 * jnp.mean(_pairwise(kernel, x, y))
+
+
+def _pairwise(kernel, x, y):
+    table = kernel(x, y)
+    if jnp.shape(table) != (len(x), len(y)):
+        raise ValueError(f"kernel {jnp.shape(table)}; expected [N, M] = {(len(x), len(y))}")
+    return table
 
 
 def energy_distance(x, y):
@@ -212,6 +248,7 @@ def wasserstein_1d(x, y, p=1):
       ValueError: p < 1, the leading shapes differ, or x or y is empty or a scalar.
     """
     require(least=1, p=p)
+    require_scalar(p=p)
     x, y = at_least_f32(x), at_least_f32(y)
     if x.ndim == 0 or y.ndim == 0 or x.shape[:-1] != y.shape[:-1] or 0 in (*x.shape, *y.shape):
         raise ValueError(f"y {y.shape}; expected [..., M] for x [..., N] {x.shape}")
@@ -243,7 +280,8 @@ def sliced_wasserstein(key, x, y, *, projections: int = 128, p=2):
     Raises:
       ValueError: p < 1, projections < 1, or x and y are not [N, D] and [M, D].
     """
-    require(least=1, projections=projections, p=p)
+    require_integer(least=1, projections=projections)
+    require(least=1, p=p)
     x, y = _points(x, y)
     # Drawn in f32, so that a key gives the same directions for every dtype of x.
     directions = jax.random.normal(key, (projections, x.shape[1]), jnp.float32).astype(x.dtype)

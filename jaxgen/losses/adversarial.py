@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgen.arguments import at_least_f32, require
+from jaxgen.arguments import at_least_f32, require, require_scalar
 from jaxgen.divergences import FDivergence, variational_bound
 
 
@@ -146,10 +146,11 @@ def least_squares_critic_loss(v_real, v_fake, real_label=1.0, fake_label=0.0) ->
       `CriticTerms` of the shapes of the scores.
 
     Raises:
-      ValueError: a >= b.
+      ValueError: a >= b, or a label is not a scalar.
     """
     margin = {"real_label - fake_label": real_label - fake_label}
     require(above=0, **margin)
+    require_scalar(real_label=real_label, fake_label=fake_label)
     v_real, v_fake = at_least_f32(v_real), at_least_f32(v_fake)
     return CriticTerms((v_real - real_label) ** 2 / 2, (v_fake - fake_label) ** 2 / 2)
 
@@ -159,11 +160,15 @@ def least_squares_generator_loss(v_fake, target=1.0):
 
     Args:
       v_fake: raw scores of fake examples, any shape.
-      target: c, the target score.
+      target: c, the target score, a scalar.
 
     Returns:
       The shape of v_fake.
+
+    Raises:
+      ValueError: target is not a scalar.
     """
+    require_scalar(target=target)
     return (at_least_f32(v_fake) - target) ** 2 / 2
 
 
@@ -182,7 +187,18 @@ def hinge_critic_loss(v_real, v_fake) -> CriticTerms:
       `CriticTerms` of the shapes of the scores.
     """
     v_real, v_fake = at_least_f32(v_real), at_least_f32(v_fake)
-    return CriticTerms(jnp.maximum(1 - v_real, 0), jnp.maximum(1 + v_fake, 0))
+    return CriticTerms(_hinge(1 - v_real), _hinge(1 + v_fake))
+
+
+@jax.custom_jvp
+def _hinge(x):
+    """max(0, x); its gradient is 1/2 at 0 and NaN at NaN, where that of jnp.maximum is 0."""
+    return jnp.maximum(x, 0)
+
+
+@_hinge.defjvp
+def _(primals, tangents):
+    return _hinge(*primals), (jnp.sign(primals[0]) + 1) / 2 * tangents[0]
 
 
 def wasserstein_critic_loss(v_real, v_fake) -> CriticTerms:

@@ -2,6 +2,8 @@
 
 import jax.numpy as jnp
 
+from jaxgen.arguments import require_integer
+
 
 def pack(x, size):
     """Joins `size` examples along the last axis: [B, ..., C] -> [B / size, ..., size C].
@@ -18,10 +20,11 @@ def pack(x, size):
       [B / size, ..., size C], in the dtype of x.
 
     Raises:
-      ValueError: size does not divide B, or x has fewer than two axes.
+      ValueError: size is not an integer that divides B, or x has fewer than two axes.
     """
     x = jnp.asarray(x)
-    if x.ndim < 2 or size < 1 or x.shape[0] % size:
+    require_integer(least=1, size=size)
+    if x.ndim < 2 or x.shape[0] % size:
         raise ValueError(f"size {size}; expected a divisor of B for x {x.shape}, [B, ..., C]")
     packs = jnp.moveaxis(x.reshape(-1, size, *x.shape[1:]), 1, -2)
     return packs.reshape(*packs.shape[:-2], -1)

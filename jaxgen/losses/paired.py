@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgen.arguments import at_least_f32, require
+from jaxgen.arguments import at_least_f32, require, require_scalar
 
 _MIN_DISTANCE = 1e-6
 
@@ -47,10 +47,14 @@ def relativistic_generator_loss(v_real, v_fake):
 def qp_critic_loss(v_real, v_fake, distance, slope=10.0):
     """-Delta + Delta^2 / (2 lambda d),  Delta = v_real - v_fake,  d = d(x_real, x_fake).
 
-    Su 2018 (GAN-QP, arXiv 1811.07296). With a = p(x_r) q(x_f) and b = p(x_f) q(x_r), the optimal
-    critic has Delta = lambda d (a - b) / (a + b). Hence |Delta| <= lambda d, and no Lipschitz
-    constraint is needed. If P and Q are single points, the minimum is -lambda d / 2. lambda only
-    scales the scores.
+    Su 2018 (GAN-QP, arXiv 1811.07296). For a critic T(x) of one argument, the expected loss is
+    sum_i (q_i - p_i) T_i + 1/2 sum_{i < j} w_ij (T_i - T_j)^2, w_ij = (p_i q_j + p_j q_i) /
+    (lambda d_ij), so the optimal T are the potentials of a network of conductances w that p - q is
+    fed into, L T = p - q with L the Laplacian of w. There E[Delta] = E[Delta^2 / (lambda d)] <=
+    lambda E[d], and the minimum is -E[Delta] / 2: the slope Delta / d is bounded on average, not
+    for every pair. If P and Q are single points, Delta = lambda d and the minimum is -lambda d / 2.
+    (The paper's Delta = lambda d (a - b) / (a + b), a = p(x_r) q(x_f), b = p(x_f) q(x_r), is the
+    optimum over critics of pairs, T(x_r, x_f) - T(x_f, x_r).) lambda only scales the scores.
 
     Use it with `qp_generator_loss`, which has no quadratic term.
 
@@ -66,9 +70,10 @@ def qp_critic_loss(v_real, v_fake, distance, slope=10.0):
       [B].
 
     Raises:
-      ValueError: the shapes differ, slope <= 0, or a distance is negative.
+      ValueError: the shapes differ, slope <= 0 or not a scalar, or a distance is negative.
     """
     require(above=0, slope=slope)
+    require_scalar(slope=slope)
     require(least=0, distance=distance)
     delta = _difference(v_real, v_fake)
     distance = at_least_f32(distance)
@@ -122,10 +127,12 @@ def bigan_qp_loss(critic: Callable, encoder: Callable, generator: Callable, x, z
       `BiGANTerms` of [B].
 
     Raises:
-      ValueError: x and z differ in batch size, or an encoder or generator output has a wrong shape.
+      ValueError: x and z differ in batch size, or an output of a network has a wrong shape.
     """
     encoded, generated = encoder(x), generator(z)
     difference = _difference(critic(x, encoded), critic(generated, z))
+    if not jnp.ndim(x) or difference.shape != jnp.shape(x)[:1]:
+        raise ValueError(f"critic {difference.shape}; expected [B] for x {jnp.shape(x)}, [B, ...]")
     # Each error trains only the outer network; the inner one is trained by the critic.
     code = encoder(jax.lax.stop_gradient(generated))
     image = generator(jax.lax.stop_gradient(encoded))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.arguments import at_least_f32
+from jaxgen.arguments import at_least_f32, require_integer
 
 
 class FeatureSums(NamedTuple):
@@ -38,10 +38,10 @@ class GaussianFit(NamedTuple):
 def feature_sums(features, shift, where=None) -> FeatureSums:
     """Count, sum and sum of outer products of features - shift over a batch.
 
-    Combine batches with `jax.tree.map(jnp.add, a, b)` and devices with `jax.lax.psum`. The shift
-    keeps the covariance precise when the mean is large relative to the standard deviation: use the
-    mean of the first batch for all batches. Over many batches, accumulate the sums on the host in
-    float64. Products are in full f32 (not TF32).
+    Combine batches with `jax.tree.map(jnp.add, a, b)` and devices with `jax.lax.psum`. The rounding
+    error of the covariance is about eps |mean - shift|^2, so use the mean of the first batch as the
+    shift of all batches, or 0 for features of about unit scale. Over many batches, accumulate the
+    sums on the host in float64. Products are in full f32 (not TF32).
 
     Args:
       features: [N, D], from any extractor.
@@ -59,7 +59,7 @@ def feature_sums(features, shift, where=None) -> FeatureSums:
         raise ValueError(f"features {x.shape}; expected [N, D]")
     if shift.shape != x.shape[1:]:
         raise ValueError(f"shift {shift.shape}; expected [D] for features {x.shape}")
-    kept = jnp.ones(len(x), bool) if where is None else jnp.asarray(where)
+    kept = jnp.ones(len(x), bool) if where is None else jnp.asarray(where).astype(bool)
     if kept.shape != x.shape[:1]:
         raise ValueError(f"where {kept.shape}; expected [N] for features {x.shape}")
     x = jnp.where(kept[:, None], x - shift[None, :], 0)
@@ -67,30 +67,35 @@ def feature_sums(features, shift, where=None) -> FeatureSums:
     return FeatureSums(jnp.sum(kept, dtype=x.dtype), jnp.sum(x, axis=0), products)
 
 
-def gaussian_fit(sums: FeatureSums, shift) -> GaussianFit:
+def gaussian_fit(sums: FeatureSums, shift, *, min_examples: int | None = None) -> GaussianFit:
     """Mean and unbiased covariance (divisor N - 1) from the sums over all batches.
 
     Uses float64 numpy on the host, so it cannot be jitted. The fit of the real data can be saved
     and reused.
 
     Args:
-      sums: sums of N >= D + 1 examples; with fewer the covariance is always singular.
+      sums: sums of N examples.
       shift: [D], the shift passed to `feature_sums`.
+      min_examples: the fewest examples to accept, >= 2; D + 1 by default, as with fewer the
+        covariance is always singular. `frechet_distance` is defined for singular ones, too.
 
     Returns:
       GaussianFit.
 
     Raises:
-      ValueError: fewer than D + 1 examples, non-finite sums, or a shift of the wrong shape.
+      ValueError: too few examples, non-finite sums, or a shift of the wrong shape.
     """
     shift = np.asarray(at_least_f32(shift), np.float64)  # rounded as in `feature_sums`
     count, total, products = (np.asarray(x, np.float64) for x in sums)
+    if min_examples is None:
+        min_examples = len(total) + 1
+    require_integer(least=2, min_examples=min_examples)
     if not (np.isfinite(total).all() and np.isfinite(products).all()):
         raise ValueError("sums with NaN or infinity; expected finite features")
-    if not count >= len(total) + 1:
+    if not count >= min_examples:
         raise ValueError(
-            f"sums of {count:g} examples; expected at least {len(total) + 1}, "
-            f"one more than the {len(total)} features"
+            f"sums of {count:g} examples; expected at least {min_examples} for {len(total)} "
+            "features (min_examples)"
         )
     if shift.shape != total.shape:
         raise ValueError(f"shift {shift.shape}; expected [D] as for the sums {total.shape}")
@@ -119,7 +124,7 @@ def frechet_distance(real: GaussianFit, fake: GaussianFit) -> float:
       fake: fit of the generated features.
 
     Returns:
-      a float >= 0, in squared units of the features.
+      a float >= 0, in squared units of the features; NaN if a fit has NaN or infinity.
 
     Raises:
       ValueError: the shapes of the two fits do not match.
@@ -128,6 +133,8 @@ def frechet_distance(real: GaussianFit, fake: GaussianFit) -> float:
         shapes = np.shape(fit.mean), np.shape(fit.covariance)
         if shapes != (np.shape(real.mean), 2 * np.shape(real.mean)) or len(shapes[0]) != 1:
             raise ValueError(f"{name} {shapes}; expected [D] and [D, D], one D for both fits")
+    if not all(np.isfinite(x).all() for fit in (real, fake) for x in fit):
+        return float("nan")
     gap = np.asarray(real.mean, np.float64) - np.asarray(fake.mean, np.float64)
     roots = np.linalg.svd(_root(real.covariance) @ _root(fake.covariance), compute_uv=False)
     traces = np.trace(real.covariance) + np.trace(fake.covariance) - 2 * roots.sum()

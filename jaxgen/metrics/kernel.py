@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgen.arguments import require
+from jaxgen.arguments import require_integer
 from jaxgen.divergences import polynomial_kernel, squared_mmd_unbiased
 from jaxgen.metrics.shapes import points
 
@@ -30,6 +30,8 @@ def kernel_distance(key, real, fake, *, subsets: int = 10, size: int = 1000) -> 
     independent and the standard error (standard deviation / sqrt(subsets)) is valid. Common code
     draws overlapping subsets and reports their standard deviation, which does not measure the error
     of the estimate. Memory is that of one subset. `squared_mmd_unbiased` uses all pairs at once.
+    The kernel is centered at the mean of both samples, which leaves the distance as it is and keeps
+    its digits where the features are far from 0.
 
     Caveats: the kernel depends only on the first three moments, and on the scale of the features.
 
@@ -46,7 +48,7 @@ def kernel_distance(key, real, fake, *, subsets: int = 10, size: int = 1000) -> 
     Raises:
       ValueError: subsets or size < 2, too few examples, or inputs are not [N, D] and [M, D].
     """
-    require(least=2, subsets=subsets, size=size)
+    require_integer(least=2, subsets=subsets, size=size)
     real, fake = points(real=real, fake=fake)
     for name, x in (("real", real), ("fake", fake)):
         if len(x) < subsets * size:
@@ -58,8 +60,10 @@ def kernel_distance(key, real, fake, *, subsets: int = 10, size: int = 1000) -> 
     def deal(key, x):
         return jax.random.permutation(key, len(x))[: subsets * size].reshape(subsets, size)
 
+    kernel = polynomial_kernel(center=(jnp.mean(real, axis=0) + jnp.mean(fake, axis=0)) / 2)
+
     def distance(rows):
-        return squared_mmd_unbiased(polynomial_kernel(), real[rows[0]], fake[rows[1]])
+        return squared_mmd_unbiased(kernel, real[rows[0]], fake[rows[1]])
 
     real_key, fake_key = jax.random.split(key)
     found = jax.lax.map(distance, (deal(real_key, real), deal(fake_key, fake)))

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgen.arguments import at_least_f32, require
-from jaxgen.divergences import squared_distances
+from jaxgen.arguments import at_least_f32, require, require_scalar
+from jaxgen.divergences import kl_divergence, squared_distances
 from jaxgen.metrics.shapes import points
 
 
@@ -27,8 +27,8 @@ def mode_counts(centers, samples, sigma, *, sigmas=3.0) -> ModeCounts:
 
     As in VEEGAN (Srivastava et al. 2017, arXiv 1705.07761) and PacGAN (Lin et al. 2017, arXiv
     1712.04086). The distance is Euclidean, so a perfect sampler of two-dimensional modes scores
-    1 - exp(-sigmas^2 / 2) = 0.9889 at sigmas = 3, not 1. Ties go to the first mode; a NaN or
-    infinite sample belongs to no mode.
+    1 - exp(-sigmas^2 / 2) = 0.9889 at sigmas = 3, not 1. Ties go to the first mode; an infinite
+    sample belongs to no mode. A NaN makes every result NaN.
 
     Args:
       centers: [K, D], means of the mixture.
@@ -43,12 +43,15 @@ def mode_counts(centers, samples, sigma, *, sigmas=3.0) -> ModeCounts:
       ValueError: sigma or sigmas <= 0, or inputs are not [K, D] and [N, D].
     """
     require(above=0, sigma=sigma, sigmas=sigmas)
+    require_scalar(sigma=sigma, sigmas=sigmas)
     centers, samples = points(centers=centers, samples=samples)
     squared = squared_distances(samples, centers)
     good = jnp.min(squared, axis=1) <= (jnp.asarray(sigma, squared.dtype) * sigmas) ** 2
     nearest = jnp.argmin(squared, axis=1)
     counts = jnp.zeros(len(centers), squared.dtype).at[nearest].add(good.astype(squared.dtype))
-    return ModeCounts(counts, jnp.mean(good, dtype=squared.dtype))
+    result = ModeCounts(counts, jnp.mean(good, dtype=squared.dtype))
+    bad = jnp.any(jnp.isnan(samples)) | jnp.any(jnp.isnan(centers))
+    return ModeCounts(*(jnp.where(bad, jnp.nan, x) for x in result))
 
 
 def captured_modes(counts):
@@ -67,7 +70,8 @@ def captured_modes(counts):
       ValueError: counts is a scalar, or a count is negative, NaN or infinite.
     """
     counts = _counts(counts)
-    return jnp.sum(counts > 0, axis=-1, dtype=counts.dtype)
+    captured = jnp.where(jnp.isnan(counts), counts, (counts > 0).astype(counts.dtype))
+    return jnp.sum(captured, axis=-1)
 
 
 def kl_to_uniform(counts):
@@ -89,10 +93,12 @@ def kl_to_uniform(counts):
     """
     counts = _counts(counts)
     total = jnp.sum(counts, axis=-1, keepdims=True)
-    ratio = counts * counts.shape[-1] / jnp.where(total == 0, 1, total)
-    # ratio - 1 has mean 0; subtracting it makes every term >= 0, so small values stay precise.
-    kl = jnp.mean(ratio * jnp.log(jnp.where(ratio == 0, 1, ratio)) - (ratio - 1), axis=-1)
-    return jnp.where(total[..., 0] == 0, jnp.log(jnp.asarray(counts.shape[-1], kl.dtype)), kl)
+    none = total == 0
+    even = jnp.where(none, 1, total) / counts.shape[-1]
+    # Of the counts as masses: the sum is stationary in `even`, so its rounding does not count.
+    masses = kl_divergence(counts, jnp.broadcast_to(even, counts.shape))
+    kl = masses / jnp.where(none, 1, total)[..., 0]
+    return jnp.where(none[..., 0], jnp.log(jnp.asarray(counts.shape[-1], kl.dtype)), kl)
 
 
 def _counts(counts):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgen.arguments import require
+from jaxgen.arguments import require, require_integer
 from jaxgen.divergences import squared_distances
 from jaxgen.metrics.shapes import points
 
@@ -116,8 +116,8 @@ def density_coverage(real, fake, *, k: int = 5, block: int = 256) -> DensityCove
 
 
 def _radii(x, k, block):
-    require(least=1, block=block)
-    require(least=1, most=len(x) - 1, k=k)
+    require_integer(least=1, block=block, k=k)
+    require(most=len(x) - 1, k=k)
 
     def kth(distances, i):
         return _kth_smallest(jnp.where(jnp.arange(len(x)) == i, jnp.inf, distances), k)

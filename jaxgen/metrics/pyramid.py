@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.arguments import at_least_f32, require
+from jaxgen.arguments import at_least_f32, require_integer
 from jaxgen.metrics.shapes import images
 
 _PATCH = 7
@@ -26,7 +26,7 @@ def laplacian_pyramid(x, levels: int) -> list:
     Raises:
       ValueError: levels < 1, or H or W does not fit the number of levels.
     """
-    require(least=1, levels=levels)
+    require_integer(least=1, levels=levels)
     x = at_least_f32(x)
     factor = 2 ** (levels - 1)
     if x.ndim != 4 or any(n % factor or n < 2 * factor for n in x.shape[1:3]):
@@ -80,8 +80,8 @@ def pyramid_sliced_wasserstein(
     Raises:
       ValueError: a number is out of range, the shapes differ, or the images are too small.
     """
-    require(least=1, levels=levels, patches=patches, projections=projections)
-    require(least=1, repeats=repeats)
+    require_integer(least=1, levels=levels, patches=patches, projections=projections)
+    require_integer(least=1, repeats=repeats)
     real, fake = images(real, fake)
     if min(real.shape[1:3]) < _PATCH * 2 ** (levels - 1):
         raise ValueError(
@@ -90,7 +90,9 @@ def pyramid_sliced_wasserstein(
         )
 
     def rounding(x):
-        return 16 * jnp.finfo(x.dtype).eps * jnp.max(jnp.abs(x))
+        # NaN if any pixel is: the patches may miss it, and on CPUs so may jnp.max.
+        size = jnp.where(jnp.any(jnp.isnan(x)), jnp.nan, jnp.max(jnp.abs(x)))
+        return 16 * jnp.finfo(x.dtype).eps * size
 
     least = rounding(real), rounding(fake)
 
@@ -125,7 +127,7 @@ def _descriptors(x, corners, least):
     found = jax.vmap(jax.vmap(cut, (None, 0)))(x, corners)
     found -= jnp.mean(found, axis=(0, 1, 2, 3), keepdims=True)
     variance = jnp.mean(found**2, axis=(0, 1, 2, 3), keepdims=True)
-    found /= jnp.sqrt(jnp.where(variance <= least**2, 1, variance))
+    found /= jnp.sqrt(jnp.where(variance <= least**2, 1, variance + 0 * least))
     return found.reshape(corners.shape[0] * corners.shape[1], -1)
 
 

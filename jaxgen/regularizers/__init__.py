@@ -2,6 +2,7 @@
 
 w = filter_matrix(kernel)                                # HWIO -> [d, k], filters in columns
 loss += 1e-2 * soft_orthogonality(w)
+loss += 1e-2 * convolution_orthogonality(kernel, stride) # of the whole convolution
 sigma, v = srip(w, v)                                    # initially v = srip_vector(key, w)
 loss += self_orthogonality(sign_correlations(y), l1=1.0, l2=1.0)
 x = interpolate(key, real, fake)
@@ -10,6 +11,7 @@ loss += 10 * jnp.mean(one_centered_gradient_penalty(lambda x: net.apply(params, 
 """
 
 from jaxgen.regularizers.clipping import clip_weights
+from jaxgen.regularizers.convolution import convolution_orthogonality
 from jaxgen.regularizers.gradient_penalty import (
     gradient_power_penalty,
     one_centered_gradient_penalty,
@@ -43,6 +45,7 @@ from jaxgen.regularizers.spectral import spectral_normalize, spectral_vectors
 __all__ = [
     "arcsine_correlations",
     "clip_weights",
+    "convolution_orthogonality",
     "dragan_points",
     "filter_matrix",
     "gradient_power_penalty",

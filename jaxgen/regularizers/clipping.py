@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxgen.arguments import require
+from jaxgen.arguments import as_float, require, require_scalar
 
 
 def clip_weights(params, limit):
@@ -13,19 +13,20 @@ def clip_weights(params, limit):
     updates, which does not bound the weights.)
 
     Args:
-      params: pytree of floating-point arrays.
-      limit: > 0.
+      params: pytree of arrays.
+      limit: > 0, a scalar.
 
     Returns:
-      A pytree like params, dtypes included.
+      A pytree like params, dtypes included; f32 for integers.
 
     Raises:
-      ValueError: limit <= 0.
+      ValueError: limit <= 0, or not a scalar.
     """
     require(above=0, limit=limit)
+    require_scalar(limit=limit)
 
     def box(w):
-        w = jnp.asarray(w)
+        w = as_float(w)
         return jnp.clip(w, -limit, limit).astype(w.dtype)  # an f32 limit would promote bf16
 
     return jax.tree.map(box, params)

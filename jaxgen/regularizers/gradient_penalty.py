@@ -18,7 +18,7 @@ Gradients are computed in x's dtype, sums over them in at least f32.
 import jax
 import jax.numpy as jnp
 
-from jaxgen.arguments import at_least_f32, require
+from jaxgen.arguments import at_least_f32, require, require_scalar
 
 
 def one_centered_gradient_penalty(critic, x):
@@ -77,6 +77,7 @@ def gradient_power_penalty(critic, x, p=6.0):
       ValueError: as `one_centered_gradient_penalty`, or p < 2.
     """
     require(least=2, p=p)
+    require_scalar(p=p)
     return _square(critic, x) ** (p / 2)
 
 

@@ -2,13 +2,16 @@
 
 W is always [d, k], and its k columns w_i are the filters. Pass a dense kernel as it is, convert a
 convolution kernel with `filter_matrix`, and use `jax.vmap` for a stack of layers [n, d, k].
+
+Of a convolution these control the filters, not the map from images to images: its shifted copies
+of orthonormal filters overlap and need not be orthogonal. `convolution_orthogonality` controls it.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.arguments import at_least_f32, require
+from jaxgen.arguments import as_float, at_least_f32, require, require_scalar
 
 
 def filter_matrix(kernel):
@@ -18,7 +21,8 @@ def filter_matrix(kernel):
       kernel: dense [I, O], convolution [H, W, I, O] or any other with outputs on the last axis.
 
     Returns:
-      [d, O] in the kernel's dtype; d = H * W * I for a convolution.
+      [d, O] in the kernel's dtype; d = H * W * I for a convolution. Orthonormal columns do not make
+      the convolution orthogonal (see `convolution_orthogonality`).
 
     Raises:
       ValueError: kernel has fewer than two axes.
@@ -43,7 +47,7 @@ def soft_orthogonality(w):
 
     Returns:
       Scalar, a sum over the entries. Zero iff the columns (k <= d) or the rows (k > d) are
-      orthonormal.
+      orthonormal; for the filters of a convolution this leaves its singular values free.
 
     Raises:
       ValueError: w is not a matrix.
@@ -64,7 +68,8 @@ def off_diagonal(w):
 
     Returns:
       Scalar, in which each pair counts twice. Zero iff the columns are orthogonal, which for k > d
-      is possible only if some columns are zero.
+      is possible only if some columns are zero. It does not control the filters' lengths, nor a
+      convolution as a whole.
 
     Raises:
       ValueError: w is not a matrix.
@@ -87,12 +92,14 @@ def mutual_coherence(w, temperature=0.1):
         tau log(k (k - 1)). For tau >> 1 the gradient is that of the mean of c^2 / (2 tau).
 
     Returns:
-      Scalar. For k > d no W has a maximum below sqrt((k - d) / (d (k - 1))) (Welch 1974).
+      Scalar. For k > d no W has a maximum below sqrt((k - d) / (d (k - 1))) (Welch 1974). It does
+      not control the filters' lengths, nor a convolution as a whole.
 
     Raises:
       ValueError: w is not a matrix of two columns or more, or temperature <= 0.
     """
     require(above=0, temperature=temperature)
+    require_scalar(temperature=temperature)
     scores = pairwise_cosines(_matrix(w, columns=2)) / temperature
     return temperature * jax.nn.logsumexp(jnp.concatenate([scores, -scores]))
 
@@ -107,8 +114,10 @@ def srip(w, v):
     is four products of W with a vector.
 
     The estimate is a lower bound, and a poor one while v is still random. The gradient flows only
-    through A in sigma = ||A u||, with u held constant; where A u = 0 (an orthonormal W), value and
-    gradient are 0.
+    through A in sigma = ||A u||, with u held constant. A W that is orthonormal up to rounding,
+    sigma <= 8 eps sqrt(d + k), has value and gradient 0; elsewhere the norm of the gradient is
+    about 2 sqrt(1 + sigma), however small sigma is. The filters of a convolution may have sigma = 0
+    while the singular values of the convolution are far from 1.
 
     Args:
       w: [d, k].
@@ -137,7 +146,10 @@ def srip(w, v):
     start = at_least_f32(v)
     u = jax.lax.stop_gradient(direction(apply(start), start))
     image = apply(u)
-    return _norm(image), jax.lax.stop_gradient(direction(image, u)).astype(jnp.asarray(v).dtype)
+    rounding = 8 * float(jnp.finfo(w.dtype).eps) * sum(w.shape) ** 0.5
+    return _norm(image, rounding), jax.lax.stop_gradient(direction(image, u)).astype(
+        as_float(v).dtype
+    )
 
 
 def srip_vector(key, w):
@@ -158,12 +170,12 @@ def unit_columns(w):
       w: [d, k].
 
     Returns:
-      [d, k] in w's dtype.
+      [d, k] in w's dtype, f32 for integers.
 
     Raises:
       ValueError: w is not a matrix.
     """
-    return _unit(_matrix(w)).astype(jnp.asarray(w).dtype)
+    return _unit(_matrix(w)).astype(as_float(w).dtype)
 
 
 def pairwise_cosines(w):
@@ -220,10 +232,11 @@ def _pairs(matrix):
     return matrix[np.triu_indices(matrix.shape[0], k=1)]
 
 
-def _norm(x):
-    """||x||, with gradient 0 at x = 0."""
+def _norm(x, least=0.0):
+    """||x||; 0 with gradient 0 where it is at most `least`."""
     square = jnp.sum(jnp.square(x))
-    return jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square)))
+    none = square <= least**2
+    return jnp.where(none, 0, jnp.sqrt(jnp.where(none, 1, square)))
 
 
 def _unit(w):

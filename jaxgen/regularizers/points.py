@@ -17,7 +17,7 @@ is half the sum of the means over the two halves.
 import jax
 import jax.numpy as jnp
 
-from jaxgen.arguments import at_least_f32, require
+from jaxgen.arguments import at_least_f32, require, require_scalar
 
 
 def interpolate(key, real, fake):
@@ -94,9 +94,12 @@ def dragan_points(key, real, width=1.0):
       [B, ...] in real's dtype, f32 for integers.
 
     Raises:
-      ValueError: width < 0.
+      ValueError: width < 0, or real is a scalar.
     """
     require(least=0, width=width)
+    require_scalar(width=width)
+    if not jnp.ndim(real):
+        raise ValueError(f"real {jnp.shape(real)}; expected [B, ...]")
     dtype = jnp.result_type(real)
     real = at_least_f32(real)
     noise = jax.random.uniform(key, real.shape, jnp.float32, -0.5, 0.5).astype(real.dtype)

@@ -11,7 +11,7 @@ outputs (`sign_correlations`) or computed from the filters (`arcsine_correlation
 
 import jax.numpy as jnp
 
-from jaxgen.arguments import at_least_f32, require
+from jaxgen.arguments import at_least_f32, require, require_scalar
 from jaxgen.regularizers.orthogonality import pairwise_cosines
 
 
@@ -40,6 +40,7 @@ def sign_correlations(y, temperature=0.1):
       ValueError: y is not a matrix of two columns or more, or temperature <= 0.
     """
     require(above=0, temperature=temperature)
+    require_scalar(temperature=temperature)
     if jnp.ndim(y) != 2 or jnp.shape(y)[0] < 1 or jnp.shape(y)[1] < 2:
         raise ValueError(f"y {jnp.shape(y)}; expected [B, k] with k >= 2")
     y = at_least_f32(y)
@@ -88,6 +89,7 @@ def self_orthogonality(t, l1, l2):
       ValueError: t is not a vector or is empty, or a weight is negative.
     """
     require(least=0, l1=l1, l2=l2)
+    require_scalar(l1=l1, l2=l2)
     if jnp.ndim(t) != 1 or not jnp.size(t):
         raise ValueError(f"t {jnp.shape(t)}; expected a vector of pairs")
     t = at_least_f32(t)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxgen.arguments import at_least_f32, require
+from jaxgen.arguments import as_float, at_least_f32, require_integer
 
 
 def spectral_vectors(key, params):
@@ -55,13 +55,16 @@ def spectral_normalize(params, vectors, iterations: int = 1):
       (params, vectors), of the same structure as the arguments; only params carry gradients.
 
     Raises:
-      ValueError: iterations < 1.
+      ValueError: iterations is not an integer >= 1, or a vector does not fit its kernel.
     """
-    require(least=1, iterations=iterations)
+    require_integer(least=1, iterations=iterations)
 
     def normalize(w, u):
         if not u.size:
             return w, u
+        if u.shape != w.shape[-1:]:
+            raise ValueError(f"vectors {u.shape}; expected {w.shape[-1:]} for a kernel {w.shape}")
+        w = as_float(w)
         matrix = at_least_f32(w).reshape(-1, w.shape[-1])
         fixed = jax.lax.stop_gradient(matrix)
         for _ in range(iterations):

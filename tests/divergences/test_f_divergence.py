@@ -223,7 +223,7 @@ def test_zeros_cost_the_limits_of_f_and_have_finite_gradients(case):
     shared = 0.5 * case.f(0.5) + 0.25 * case.f(2.0) + 0.25 * one
     np.testing.assert_allclose(d.f_divergence(r, p, q), [disjoint, shared], rtol=1e-5, atol=1e-6)
 
-    gradients = jax.jacobian(lambda p, q: d.f_divergence(r, p, q), (0, 1))(p, q)
+    gradients = jax.jit(jax.jacobian(lambda p, q: d.f_divergence(r, p, q), (0, 1)))(p, q)
     assert np.isfinite(gradients).all()
     for gradient in gradients:
         assert (gradient[0, :, 0] == 0).all()  # p = q = 0
@@ -237,9 +237,13 @@ def test_tiny_probabilities_have_finite_gradients(case):
     """They come from a softmax, whose scores get q dD/dq: right to eps p, as in f64."""
     half, tiny = np.full((3, 2), 0.5, np.float32), np.float32([[1e-18, 1], [1e-25, 1], [3e-37, 1]])
 
-    def run(*laws):
+    @jax.jit
+    def vjp(*laws):
         values, back = jax.vjp(lambda p, q: d.f_divergence(case.divergence, p, q), *laws)
-        return [np.asarray(x) for x in (values, *back(jnp.ones_like(values)))]
+        return values, *back(jnp.ones_like(values))
+
+    def run(*laws):
+        return [np.asarray(x) for x in vjp(*laws)]
 
     for laws in [(half, tiny), (tiny, half)]:
         value, *gradients = run(*laws)
@@ -268,14 +272,17 @@ def test_gradient_of_what_the_generator_closes_over(x64):
 
     p, q = jnp.array([0.3, 0.7]), jnp.array([0.6, 0.4])
     expected = d.f_divergence(d.chi_square_over_q(), p, q)
-    np.testing.assert_allclose(jax.grad(total)(2.0), expected, rtol=1e-12)
+    np.testing.assert_allclose(jax.jit(jax.grad(total))(2.0), expected, rtol=1e-12)
 
 
 def test_nan_stays_nan(case):
     r = case.divergence
-    laws = jnp.array([[math.nan, 0.5], [0.5, 0.5]])
-    values = [d.f_divergence(r, laws, laws[::-1]), *(g(math.nan) for g in r[1:4])]
-    assert np.isnan(np.concatenate([np.ravel(value) for value in values])).all()
+    laws = jnp.array([[math.nan, 0.5], [0.5, 0.5], [math.nan, 1.0], [0.0, 1.0]])
+    swapped = laws[np.array([1, 0, 3, 2])]
+    run = jax.jit(jax.value_and_grad(lambda p, q: d.f_divergence(r, p, q).sum(), (0, 1)))
+    values = [run(p, q) for p, q in zip(laws, swapped, strict=True)]
+    values = [np.ravel(x) for x in jax.tree.leaves([values, [g(math.nan) for g in r[1:4]]])]
+    assert all(np.isnan(x).any() for x in values)
 
 
 @pytest.mark.parametrize("alpha", [-1e-4, 1e-4, 0.02, 0.98, 1 - 1e-4, 1 + 1e-4])
@@ -297,21 +304,3 @@ def test_gradient_of_the_exact_divergence(case, x64):
     np.testing.assert_allclose(of_p, expected, rtol=1e-4, atol=1e-5)
     expected = optimize.approx_fprime(q, lambda x: float(value(p, x)), 1e-8)
     np.testing.assert_allclose(of_q, expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: d.f_divergence(d.kl(), jnp.ones(3), jnp.ones(4)), r"^q \(4,\); expected"),
-        (lambda: d.f_divergence(d.kl(), 1.0, 1.0), r"^q \(\); expected"),
-        (lambda: d.weighted_jensen_shannon(0), "pi 0; expected a number in"),
-        (lambda: d.weighted_jensen_shannon(1.0), r"pi 1\.0; expected"),
-        (lambda: d.weighted_jensen_shannon(math.nan), "pi nan; expected"),
-        (lambda: d.alpha_divergence(0), "alpha 0; expected a number other than 0 and 1"),
-        (lambda: d.alpha_divergence(1.0), r"alpha 1\.0; expected"),
-        (lambda: d.alpha_divergence(math.inf), "alpha inf; expected"),
-    ],
-)
-def test_bad_arguments(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()

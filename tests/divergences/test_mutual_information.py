@@ -90,6 +90,7 @@ def test_constant_critics_find_nothing(name):
 
 @pytest.mark.parametrize("name", BOUNDS)
 def test_gradients(name, x64):
+    @jax.jit
     def total(s):
         return jnp.sum(BOUNDS[name](s.reshape(S.shape)) * jnp.cos(jnp.arange(5.0))[None, :])
 
@@ -101,12 +102,5 @@ def test_gradients(name, x64):
 def test_huge_scores(name):
     """NWJ alone has no value here: exp(1e4) is its true term."""
     scores = jnp.asarray(1e4 * S[0], jnp.float32)
-    value, gradient = jax.value_and_grad(lambda s: BOUNDS[name](s).sum())(scores)
+    value, gradient = jax.jit(jax.value_and_grad(lambda s: BOUNDS[name](s).sum()))(scores)
     assert np.isfinite(value) and np.isfinite(gradient).all()
-
-
-@pytest.mark.parametrize("name", BOUNDS)
-@pytest.mark.parametrize("shape", [(4, 3), (4,), (1, 1), (2, 3, 4)])
-def test_scores_that_are_not_square(name, shape):
-    with pytest.raises(ValueError, match=r"^scores \(.*expected \[\.\.\., B, B\] with B >= 2"):
-        BOUNDS[name](jnp.ones(shape))

@@ -15,7 +15,7 @@ def record(divergence):
     """Every function of one record, where its arguments are allowed."""
 
     def run(v, u):
-        t = divergence.threshold - 0.2 + 0.4 * jax.nn.sigmoid(v)
+        t = divergence.threshold - 0.2 + 0.4 * jax.nn.sigmoid(1.0 * v)
         return (
             divergence.f(jnp.exp(u)),
             divergence.conjugate(t),
@@ -60,7 +60,22 @@ CASES = {
         {"from_generator": record(d.from_generator(lambda u: 2 * u**2 - u - jnp.sqrt(u)))},
         normal((3,), (3,)),
     ),
-    "laws": ({"f_divergence": lambda p, q: d.f_divergence(d.squared_hellinger(), p, q)}, laws),
+    "laws": (
+        {
+            "f_divergence": lambda p, q: d.f_divergence(d.squared_hellinger(), p, q),
+            "hellinger_distance": d.hellinger_distance,
+            "jensen_shannon_divergence": d.jensen_shannon_divergence,
+            "kl_divergence": d.kl_divergence,
+            "pearson_chi_square": d.pearson_chi_square,
+            "squared_hellinger_distance": d.squared_hellinger_distance,
+            "total_variation_distance": d.total_variation_distance,
+            # Infinite where only p is 0, as it is here.
+            "jeffreys_divergence": lambda p, q: d.jeffreys_divergence(p + 1.0 * q, q),
+            "neyman_chi_square": lambda p, q: d.neyman_chi_square(p + 1.0 * q, q),
+            "reverse_kl_divergence": lambda p, q: d.reverse_kl_divergence(p + 1.0 * q, q),
+        },
+        laws,
+    ),
     "to_standard": (
         {"gaussian_kl_to_standard": d.gaussian_kl_to_standard},
         normal((2, 3), (2, 3)),
@@ -126,3 +141,13 @@ def test_every_public_function_has_a_case():
 def test_works_everywhere(case, works_everywhere):
     functions, draw = CASES[case]
     works_everywhere(lambda *args: {name: f(*args) for name, f in functions.items()}, draw)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_nan_is_shown(case, shows_nan):
+    shows_nan(*CASES[case])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_integers_count_as_floats(case, counts_integers):
+    counts_integers(*CASES[case])

@@ -1,7 +1,5 @@
-import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from jaxgen import losses
 
@@ -14,16 +12,3 @@ def test_packs_hold_neighbours_in_the_channels():
     np.testing.assert_array_equal(packed, expected)
     np.testing.assert_array_equal(losses.pack(x, 1), x)
     assert losses.pack(jnp.ones((4, 2), jnp.uint8), 2).dtype == jnp.uint8
-
-
-@pytest.mark.parametrize(
-    ("shape", "size", "message"),
-    [
-        ((5, 2), 2, r"^size 2; expected a divisor of B for x \(5, 2\)"),
-        ((4, 2), 0, r"^size 0; expected"),
-        ((4,), 2, r"^size 2; .*x \(4,\)"),
-    ],
-)
-def test_bad_input(shape, size, message):
-    with pytest.raises(ValueError, match=message):
-        jax.eval_shape(lambda: losses.pack(jnp.ones(shape), size))

@@ -70,6 +70,13 @@ CASES = {
     ),
 }
 
+LINEAR = {
+    "pack",
+    "qp_generator_loss",
+    "wasserstein_critic_loss",
+    "wasserstein_generator_loss",
+}
+
 
 def test_every_public_function_has_a_case():
     covered = {name for functions, _ in CASES.values() for name in functions}
@@ -80,3 +87,15 @@ def test_every_public_function_has_a_case():
 def test_works_everywhere(case, works_everywhere):
     functions, draw = CASES[case]
     works_everywhere(lambda *args: {name: f(*args) for name, f in functions.items()}, draw)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_nan_is_shown(case, shows_nan):
+    shows_nan(*CASES[case], linear=LINEAR)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_integers_count_as_floats(case, counts_integers):
+    functions, draw = CASES[case]
+    # `pack` only moves its examples and keeps their dtype.
+    counts_integers({name: f for name, f in functions.items() if name != "pack"}, draw)

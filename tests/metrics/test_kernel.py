@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -88,15 +90,20 @@ def test_the_two_samples_are_dealt_apart():
     assert (run(keys) > 0).any()
 
 
-def test_bad_inputs():
-    x, key = np.zeros((20, 3)), jax.random.key(0)
-    with pytest.raises(ValueError, match=r"^fake \(19, 3\); expected at least 20"):
-        m.kernel_distance(key, x, x[:19], subsets=2, size=10)
-    with pytest.raises(ValueError, match=r"^real \(20, 3\); expected at least 22"):
-        m.kernel_distance(key, x, x, subsets=2, size=11)
-    with pytest.raises(ValueError, match=r"^subsets 1; expected"):
-        m.kernel_distance(key, x, x, subsets=1, size=5)
-    with pytest.raises(ValueError, match=r"^size 1; expected"):
-        m.kernel_distance(key, x, x, subsets=2, size=1)
-    with pytest.raises(ValueError, match=r"^fake \(20, 2\); expected"):
-        m.kernel_distance(key, x, x[:, :2])
+@pytest.mark.parametrize("offset", [0, 1e2, 1e4])
+def test_keeps_its_digits_far_from_the_origin(offset):
+    """In f32, against the plain kernel in long doubles of the same numbers: 2 x 2 points."""
+    x, y = (offset + np.random.default_rng(0).normal(size=(2, 4, 3))).astype(np.float32)
+    pairs = [
+        (slice(0, 2), slice(2, 4)),
+        (slice(0, 4, 2), slice(1, 4, 2)),
+        (slice(0, 4, 3), slice(1, 3)),
+    ]
+    found = m.kernel_distance(jax.random.key(0), x, y, subsets=2, size=2)
+    wide_x, wide_y = np.longdouble(x), np.longdouble(y)
+    deals = []
+    for (a, b), (c, d) in itertools.product(pairs, [*pairs, *(pair[::-1] for pair in pairs)]):
+        values = unbiased(wide_x[a], wide_y[c]), unbiased(wide_x[b], wide_y[d])
+        deals.append((np.mean(values), np.std(values, ddof=1) / np.sqrt(2)))
+    errors = [np.max(np.abs(np.float64(found) / np.float64(deal) - 1)) for deal in deals]
+    assert min(errors) < 1e-5

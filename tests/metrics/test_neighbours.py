@@ -141,21 +141,3 @@ def test_memory_is_that_of_a_block_of_rows(function):
     memory = run.lower(x, x).compile().memory_analysis()
     # A few blocks of 32 rows, for the sorts; the matrix of distances would be 64 MB.
     assert memory.temp_size_in_bytes < 4000 * 4000 * 4 / 16
-
-
-def test_bad_inputs():
-    x, y = draw()
-    with pytest.raises(ValueError, match=r"^k 30; expected"):
-        m.precision_recall(x, y, k=30)
-    with pytest.raises(ValueError, match=r"^k 40; expected"):
-        m.density_coverage(x, y, k=40)
-    with pytest.raises(ValueError, match=r"^k 0; expected"):
-        m.density_coverage(x, y, k=0)
-    with pytest.raises(ValueError, match=r"^block 0; expected"):
-        m.neighbour_radii(x, 2, block=0)
-    with pytest.raises(ValueError, match=r"^x \(3,\); expected"):
-        m.neighbour_radii(x[0], 2)
-    with pytest.raises(ValueError, match=r"^real \(40,\); expected points"):
-        m.precision_recall(x[:, 0], y)
-    with pytest.raises(ValueError, match=r"^fake \(30, 2\).*; expected .* for real \(40, 3\)"):
-        m.density_coverage(x, y[:, :2])

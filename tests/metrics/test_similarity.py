@@ -112,27 +112,6 @@ def test_not_a_number(function):
     np.testing.assert_array_equal(np.isnan(found), [False, True])
 
 
-@pytest.mark.parametrize("name", ["ssim", "ms_ssim"])
-def test_bad_inputs(name):
-    function, (x, y) = getattr(m, name), pair()
-    with pytest.raises(ValueError, match=r"^high 0; expected a finite number > 0"):
-        function(x, y, low=0, high=0)
-    with pytest.raises(ValueError, match=r"^real -1.*; expected .* >= 0"):
-        function(2 * x - 1, y, low=0, high=1)
-    with pytest.raises(ValueError, match=r"^fake 255.*; expected .* <= 1"):
-        function(x, y * 255 / y.max(), low=0, high=1)
-    with pytest.raises(ValueError, match=r"^fake \(1, 32, 32, 1\); expected"):
-        function(x, y[:1], low=0, high=1)
-    with pytest.raises(ValueError, match=r"^real \(32, 32, 1\); expected"):
-        function(x[0], y[0], low=0, high=1)
-
-
-def test_bad_scales():
+def test_fewer_scales_for_small_images():
     x, y = pair((1, 28, 28, 1))
-    with pytest.raises(ValueError, match=r"^real \(1, 28, 28, 1\).*; expected .*multiples of 16"):
-        m.ms_ssim(x, y, low=0, high=1)
     assert m.ms_ssim(x, y, low=0, high=1, weights=(0.2, 0.3, 0.5)).shape == (1,)
-    with pytest.raises(ValueError, match=r"^weights .*; expected"):
-        m.ms_ssim(x, y, low=0, high=1, weights=(0.5, 0))
-    with pytest.raises(ValueError, match=r"^scales 0; expected"):
-        m.ms_ssim(x, y, low=0, high=1, weights=())

@@ -77,3 +77,13 @@ def test_every_public_function_has_a_case():
 def test_works_everywhere(case, works_everywhere):
     _, function, draw = CASES[case]
     works_everywhere(function, draw)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_nan_is_shown(case, shows_nan):
+    shows_nan(dict.fromkeys([case], CASES[case][1]), CASES[case][2])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_integers_count_as_floats(case, counts_integers):
+    counts_integers(dict.fromkeys([case], CASES[case][1]), CASES[case][2])

@@ -98,24 +98,3 @@ def test_half_precision_points_are_summed_in_f32():
     value = r.zero_centered_gradient_penalty(lambda x: x @ a, jnp.ones((1, 4096), jnp.bfloat16))
     assert value.dtype == jnp.float32
     np.testing.assert_allclose(value, [4096 * float(a[0]) ** 2], rtol=1e-5)
-
-
-def points():
-    return jnp.ones((2, 3))
-
-
-BAD = {
-    r"critic \(2, 1\); expected .*\(2,\)": lambda: r.one_centered_gradient_penalty(
-        lambda x: x[:, :1], points()
-    ),
-    r"critic \(\);": lambda: r.zero_centered_gradient_penalty(jnp.sum, points()),
-    r"x int32": lambda: r.one_sided_gradient_penalty(lambda x: x[:, 0], jnp.ones((2, 3), int)),
-    "p 1.5;": lambda: r.gradient_power_penalty(lambda x: x[:, 0], points(), 1.5),
-    r"x float32 \(\);": lambda: r.gradient_power_penalty(lambda x: x, jnp.float32(1)),
-}
-
-
-@pytest.mark.parametrize("message", BAD)
-def test_bad_input_is_named_while_tracing(message):
-    with pytest.raises(ValueError, match=message):
-        jax.eval_shape(BAD[message])

@@ -101,9 +101,3 @@ def test_zeros_and_half_precision():
     normalized, moved = spectral_normalize(half, vectors)
     assert (normalized["kernel"].dtype, moved["kernel"].dtype) == (jnp.bfloat16, jnp.float32)
     np.testing.assert_allclose(normalized["kernel"].astype(jnp.float32), 6**-0.5, rtol=1e-2)
-
-
-def test_no_iteration_is_an_error():
-    params = parameters()
-    with pytest.raises(ValueError, match="iterations 0; expected"):
-        spectral_normalize(params, spectral_vectors(jax.random.key(0), params), iterations=0)
