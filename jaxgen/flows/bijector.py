@@ -12,6 +12,7 @@ for a network that embeds them.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -182,8 +183,8 @@ def repeat(
         forward = _differentiated_from_output(forward, scan_backward)
         inverse = _differentiated_from_output(inverse, _scan_backward(mirrored, depth))
     # Compiled once for each shape, also where they are called outside of jit.
-    compiled = [jax.jit(function, inline=True) for function in (init, forward, inverse)]
-    return Bijector(*compiled, scan_backward)
+    compiled = partial(jax.jit, inline=True)
+    return Bijector(compiled(init), compiled(forward), compiled(inverse), scan_backward)
 
 
 def _scan(layer, depth, reverse=False):

@@ -193,7 +193,7 @@ def shuffle(seed: int = 0) -> Bijector:
     def cycle(channels):
         order, rng = np.arange(channels), np.random.default_rng([seed, channels])
         for i in range(channels - 1, 0, -1):
-            j = rng.integers(i)
+            j = int(rng.integers(i))
             order[[i, j]] = order[[j, i]]
         return permutation(order)
 
