@@ -30,12 +30,9 @@ def _statistics(x, eps):
     if math.prod(x.shape[:-1]) < 2:
         raise ValueError(f"x {x.shape}; expected at least two values per channel")
     axes = tuple(range(x.ndim - 1))
-    first = x[(slice(1),) * (x.ndim - 1)]
-    x = x - first  # then the sums of a constant channel are exactly 0
-    mean, std = first + jnp.mean(x, axes, keepdims=True), jnp.std(x, axes, keepdims=True)
+    mean, std = jnp.mean(x, axes, keepdims=True)[0], jnp.std(x, axes, keepdims=True)[0]
     rounding = 16 * jnp.finfo(x.dtype).eps * jnp.abs(mean)
-    scale = jnp.where(std <= jnp.maximum(eps, rounding), 1, std + eps)
-    return mean[0], scale[0]
+    return mean, jnp.where(std <= jnp.maximum(eps, rounding), 1, std + eps)
 
 
 def _over(v, x):

@@ -48,9 +48,10 @@ def test_networks_are_as_wide_as_their_input(x64):
         (ConvNet(4, width=5), x),
         (ResNet(4, width=5, blocks=1), x),
     ):
-        params = jax.jit(network.init)(jax.random.key(0), z)
-        assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(jnp.float64)}
-        assert jax.eval_shape(network.apply, params, z).dtype == jnp.float64
+        for dtype in (jnp.dtype("float32"), jnp.dtype("float64")):
+            params = jax.eval_shape(network.init, jax.random.key(0), z.astype(dtype))
+            assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {dtype}
+            assert jax.eval_shape(network.apply, params, z.astype(dtype)).dtype == dtype
     network, z = MLP(4, (5,)), x[:, 0, 0]
     first, last = (
         jax.jit(network.init)(jax.random.key(0), z)["params"][f"Dense_{i}"] for i in (0, 1)
