@@ -12,7 +12,6 @@ for a network that embeds them.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -183,8 +182,7 @@ def repeat(
         forward = _differentiated_from_output(forward, scan_backward)
         inverse = _differentiated_from_output(inverse, _scan_backward(mirrored, depth))
     # Compiled once for each shape, also where they are called outside of jit.
-    compiled = partial(jax.jit, inline=True)
-    return Bijector(compiled(init), compiled(forward), compiled(inverse), scan_backward)
+    return Bijector(jax.jit(init), jax.jit(forward), jax.jit(inverse), scan_backward)
 
 
 def _scan(layer, depth, reverse=False):

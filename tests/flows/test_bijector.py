@@ -188,27 +188,30 @@ def test_the_conditioner_is_traced_as_often_at_any_depth(memory):
 
 
 @pytest.mark.parametrize("memory", [{}, {"reversible": True}])
-def test_a_flow_called_again_without_jit_does_not_trace_again(memory):
-    calls = 0
-
-    class Counted(MLP):
-        def __call__(self, x, context=None):
-            nonlocal calls
-            calls += 1
-            return super().__call__(x, context)
-
-    step = flows.coupling(partial(Counted, hidden=(3,)), flows.affine())
+def test_a_flow_called_again_without_jit_is_not_compiled_again(memory):
+    step = flows.coupling(partial(MLP, hidden=(3,)), flows.affine())
     flow = flows.chain(flows.repeat(step, 2, **memory), flows.reversal())
-    counts = []
-    for seed in range(3):
-        key, x = jax.random.key(seed), normal((2, 4), seed, jnp.float32)
+    compilations = []
+
+    def listen(event, duration, **_):
+        if event.endswith("backend_compile_duration"):
+            compilations.append(event)
+
+    def run(seed, rows=2):
+        key, x = jax.random.key(seed), normal((rows, 4), seed, jnp.float32)
         params = flow.init(key, x, x)
+        jax.grad(lambda p: flows.log_prob(flow, p, x, x).sum())(params)
         flows.log_prob(flow, params, x, x)
-        flow.inverse(params, x, x)
-        counts.append(calls)
-    assert counts[0] == counts[1] == counts[2] > 0
-    flows.log_prob(flow, params, x[:1], x[:1])
-    assert calls > counts[2]
+        flows.sample(flow, params, key, x.shape, x)
+        return len(compilations)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        first, *again = [run(seed) for seed in range(3)]
+        assert again == [first, first]
+        assert run(3, rows=3) > first
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def test_layers_without_params_repeat():
