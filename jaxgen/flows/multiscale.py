@@ -51,7 +51,7 @@ def flatten(shape: Sequence[int]) -> Bijector:
             x = batched(x)
             if x.shape[1:] != before:
                 raise ValueError(f"x {x.shape}; expected examples of shape {before}")
-            return x.reshape(-1, *after), constant_logdet(0, x)
+            return x.reshape(x.shape[0], *after), constant_logdet(0, x)
 
         return apply
 

@@ -66,7 +66,7 @@ class Conv(nn.Module):
     def __call__(self, x, context=None):
         """[B, H, W, I], context or None -> [B, H, W, features].
 
-        Computed in x's dtype; the parameters have that of the first x, or f32 if it is narrower.
+        Computed in x's dtype. Parameters have the dtype of the x that `init` gets, at least f32.
         """
         if self.size not in (1, 3):
             raise ValueError(f"size {self.size}; expected 1 or 3")

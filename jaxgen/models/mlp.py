@@ -67,7 +67,7 @@ class MLP(nn.Module):
     def __call__(self, x, context=None):
         """[B, D], context [B, K] or None -> [B, features].
 
-        Computed in x's dtype; the parameters have that of the first x, or f32 if it is narrower.
+        Computed in x's dtype. Parameters have the dtype of the x that `init` gets, at least f32.
         """
         h = join(x, context)
         wide = jnp.promote_types(h.dtype, jnp.float32)
