@@ -179,6 +179,7 @@ def test_log_prob_in_narrow_floats(name, draw):
         assert expected.dtype == np.float64
     params, x = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), (params, x))
     for dtype, tolerance in ((jnp.float32, 1e-5), (jnp.bfloat16, 0.02)):
-        actual = log_prob(params, x.astype(dtype))
+        with jax.default_matmul_precision("highest"):
+            actual = log_prob(params, x.astype(dtype))
         assert actual.dtype == jnp.float32
         np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=10 * tolerance)
