@@ -7,7 +7,7 @@ bits = bits_per_dim(log_prob(flow, params, y) + logdet, dims=32 * 32 * 3)
 x = sample(flow, params, key, (64, 32, 32, 3), temperature=0.7)
 """
 
-from jaxgen.flows.bijector import Bijector, Fixed, chain, repeat, stack, trainable
+from jaxgen.flows.bijector import Bijector, chain, repeat, stack
 from jaxgen.flows.conditioners import ConvNet, ResNet
 from jaxgen.flows.coupling import (
     Split,
@@ -52,7 +52,6 @@ __all__ = [
     "Base",
     "Bijector",
     "ConvNet",
-    "Fixed",
     "ResNet",
     "Split",
     "Transform",
@@ -88,6 +87,5 @@ __all__ = [
     "standard_logistic",
     "standard_normal",
     "swapped",
-    "trainable",
     "variational_dequantize",
 ]

@@ -51,7 +51,7 @@ def everything(flow, params):
             return flows.bits_per_dim(flows.log_prob(flow, params, x, context), x[0].size)
 
         keys = jax.random.split(key, 3)
-        scale = {"log_scale": jnp.linspace(0, 1, x.shape[-1])}
+        scale = {"log_scale": jnp.linspace(0, 1, x.shape[-1]).reshape((1,) * (x.ndim - 2) + (-1,))}
         noise = flows.variational_dequantize(flows.scaling(), scale, keys[0], pixels)
         drawn = flows.sample(flow, params, keys[2], x.shape, context, temperature=0.7)
         return {
@@ -179,6 +179,7 @@ def test_log_prob_in_narrow_floats(name, draw):
         assert expected.dtype == np.float64
     params, x = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), (params, x))
     for dtype, tolerance in ((jnp.float32, 1e-5), (jnp.bfloat16, 0.02)):
-        actual = log_prob(params, x.astype(dtype))
+        with jax.default_matmul_precision("highest"):
+            actual = log_prob(params, x.astype(dtype))
         assert actual.dtype == jnp.float32
         np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=10 * tolerance)
