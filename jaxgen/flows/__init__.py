@@ -30,6 +30,7 @@ from jaxgen.flows.coupling import (
     halves,
     swapped,
 )
+from jaxgen.flows.coupling_flow import coupling_flow
 from jaxgen.flows.dequantization import (
     dequantize,
     logit,
@@ -70,6 +71,7 @@ __all__ = [
     "checkerboard",
     "checkerboard_coupling",
     "coupling",
+    "coupling_flow",
     "dequantize",
     "elementwise",
     "even_odd",

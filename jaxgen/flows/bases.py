@@ -114,7 +114,7 @@ def gaussian_full(mean, cholesky) -> Base:
         return jnp.broadcast_to(_parameter(shape, mean=mean), shape), factor
 
     def over_examples(function, factor, vectors):
-        return jax.vmap(function, (factor.ndim - 2 or None, 0))(factor, vectors)
+        return jax.vmap(function, (0 if factor.ndim == 3 else None, 0))(factor, vectors)
 
     def log_prob(z):
         m, factor = parameters(z)

@@ -51,6 +51,7 @@ class MLP(nn.Module):
       last_init: initializer of the last kernel; the other kernels start by He's rule. The
         conditioner of a coupling should start at zero, so that the coupling is the identity:
         `nn.initializers.zeros`.
+      bias_init: initializer of the hidden biases.
     """
 
     features: int
@@ -58,13 +59,15 @@ class MLP(nn.Module):
     activation: Callable = nn.relu
     final: Callable | None = None
     last_init: Callable = nn.initializers.lecun_normal()
+    bias_init: Callable = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x, context=None):
         """[B, D], context [B, K] or None -> [B, features], computed in x's dtype."""
         h = join(x, context)
         for width in self.hidden:
-            dense = nn.Dense(width, dtype=x.dtype, kernel_init=nn.initializers.he_normal())
+            he = nn.initializers.he_normal()
+            dense = nn.Dense(width, dtype=x.dtype, kernel_init=he, bias_init=self.bias_init)
             h = self.activation(dense(h))
         h = nn.Dense(self.features, dtype=x.dtype, kernel_init=self.last_init)(h)
         return h if self.final is None else self.final(h)
