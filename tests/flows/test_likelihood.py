@@ -238,7 +238,7 @@ def test_samples_follow_the_density(draw):
 
 def test_sample_and_log_prob_are_sample_and_log_prob(draw):
     flow = flows.chain(stack_of(affine), flows.reversal())
-    params, key, context = draw(flow, jnp.zeros((1, 3)), jnp.zeros((1, 2))), jax.random.key(0)
+    params, key = draw(flow, jnp.zeros((1, 3)), jnp.zeros((1, 2))), jax.random.key(0)
     base = flows.gaussian(jnp.arange(3.0), jnp.zeros(3))
     context = jnp.array([[1.0, -1.0]])
 
@@ -287,9 +287,9 @@ def test_fits_the_reverse_divergence_to_a_gaussian():
     @jax.jit
     def fit(params, keys):
         step = jax.value_and_grad(loss)
-        return jax.lax.scan(lambda p, k: (p - 0.02 * step(p, k)[1], step(p, k)[0]), params, keys)
+        return jax.lax.scan(lambda p, k: (p - 0.05 * step(p, k)[1], step(p, k)[0]), params, keys)
 
-    params, losses = fit(jnp.zeros(4), jax.random.split(jax.random.key(0), 500))
+    params, losses = fit(jnp.zeros(4), jax.random.split(jax.random.key(0), 2000))
     assert losses[0] > 1
     assert abs(losses[-50:].mean()) < 0.01
     x = flows.sample(flow, params, jax.random.key(1), (2000, 2))
