@@ -58,7 +58,7 @@ def test_two_moons_and_the_integral_of_the_density():
 
 
 def test_in_one_dimension_it_is_conditioned_on_its_context_alone():
-    """x ~ N(c, (1/2 + c^2 / 4)^2): mean and scale are learned, and others' contexts are not seen."""
+    """x ~ N(c, (1/2 + c^2 / 4)^2): mean and scale are learned."""
     rng = np.random.default_rng(0)
     context = rng.uniform(-1, 1, (600, 1)).astype(np.float32)
     std = 0.5 + context**2 / 4
