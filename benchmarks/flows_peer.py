@@ -24,18 +24,13 @@ class Step(nn.Module):
       limit: bound of the coupling's log-scale.
     """
 
-    permutation: torch.Tensor
-    sign: torch.Tensor
-
     def __init__(self, params, limit: float = 2.0):
         super().__init__()
         norm, linear, network = params
         layers = network["params"]
         self.limit = limit
-        self.shift = nn.Parameter(_tensor(norm["shift"]))
-        self.log_scale = nn.Parameter(_tensor(norm["log_scale"]))
-        self.register_buffer("permutation", _tensor(linear["permutation"].value))
-        self.register_buffer("sign", _tensor(linear["sign"].value))
+        self.shift = nn.Parameter(_tensor(norm["shift"]).reshape(-1))
+        self.log_scale = nn.Parameter(_tensor(norm["log_scale"]).reshape(-1))
         self.lower = nn.Parameter(_tensor(linear["lower"]))
         self.upper = nn.Parameter(_tensor(linear["upper"]))
         self.log_s = nn.Parameter(_tensor(linear["log_s"]))
@@ -54,9 +49,9 @@ class Step(nn.Module):
         """x -> (z, logdet [B])."""
         positions = x.shape[2] * x.shape[3]
         z = (x + self.shift[:, None, None]) * self.log_scale.exp()[:, None, None]
-        lower = self.lower.tril(-1) + torch.eye(len(self.sign), dtype=x.dtype)
-        upper = self.upper.triu(1) + torch.diag(self.sign * self.log_s.exp())
-        w = self.permutation @ (lower @ upper)
+        lower = self.lower.tril(-1) + torch.eye(len(self.log_s), dtype=x.dtype)
+        upper = self.upper.triu(1) + torch.diag(self.log_s.exp())
+        w = (lower @ upper).flip(0)
         z = functional.conv2d(z, w[:, :, None, None])
         fixed, moved = z.tensor_split([z.shape[1] // 2], dim=1)
         shift, raw_scale = self.network(fixed).chunk(2, dim=1)

@@ -17,7 +17,7 @@ from jaxgen.flows.bases import (
     standard_logistic,
     standard_normal,
 )
-from jaxgen.flows.bijector import Bijector, Fixed, chain, invert, repeat, stack, trainable
+from jaxgen.flows.bijector import Bijector, chain, invert, repeat, stack
 from jaxgen.flows.conditioners import ConvNet, ResNet
 from jaxgen.flows.coupling import (
     Split,
@@ -58,7 +58,6 @@ __all__ = [
     "Base",
     "Bijector",
     "ConvNet",
-    "Fixed",
     "ResNet",
     "Split",
     "Transform",
@@ -103,6 +102,5 @@ __all__ = [
     "standard_logistic",
     "standard_normal",
     "swapped",
-    "trainable",
     "variational_dequantize",
 ]

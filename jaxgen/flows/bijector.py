@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arguments import as_float
+
 
 class Bijector(NamedTuple):
     """An invertible map of a batch with its log-determinant.
@@ -38,32 +40,28 @@ class Bijector(NamedTuple):
     backward: Callable[..., Any] | None = None
 
 
-class Fixed(NamedTuple):
-    """A leaf of params that is never trained.
+def batched(x):
+    """x [B, ...] as an array of floats; integers and booleans become f32.
 
-    It is stored and stacked like every other leaf, but its gradient is zero, so gradient steps do
-    not change it. Exclude it from weight decay with
-    `optax.add_decayed_weights(rate, mask=trainable)`.
+    Raises:
+      ValueError: x has no axis beside the batch's, as a single vector or a batch of numbers.
     """
-
-    value: Any
-
-
-def trainable(params):
-    """True for every leaf of `params` that training may change, False for a `Fixed` one."""
-    return jax.tree.map(
-        lambda leaf: not isinstance(leaf, Fixed), params, is_leaf=lambda x: isinstance(x, Fixed)
-    )
+    x = as_float(x)
+    if x.ndim < 2:
+        raise ValueError(f"x {x.shape}; expected [B, ...]")
+    return x
 
 
 def sum_event(x):
     """Sum over all axes but the first, in at least f32: [B, ...] -> [B]."""
+    x = batched(x)
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     return jnp.sum(x, axis=tuple(range(1, x.ndim)), dtype=dtype)
 
 
 def constant_logdet(value, x):
     """The scalar `value` as a log-determinant for every example of x: [B], at least f32."""
+    x = batched(x)
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     # full_like also makes it vary over the same mesh axes as x, as scan requires under shard_map.
     return jnp.full_like(x, value, dtype=dtype, shape=x.shape[:1])
@@ -139,7 +137,8 @@ def repeat(
     """`depth` copies of a shape-preserving bijector, each with its own parameters.
 
     Parameters are stacked on a new first axis and one `lax.scan` runs over them, so compile time
-    does not depend on the depth.
+    does not depend on the depth. `init`, `forward` and `inverse` are compiled by `jax.jit` once for
+    each shape.
 
     Training memory: by default the activations of every layer are stored. `remat` stores only the
     input of each layer and recomputes the rest. `reversible` stores only the final output, and the
@@ -147,7 +146,7 @@ def repeat(
     activation memory does not grow with depth. It costs about as much as `remat`, because a
     coupling evaluates its conditioner once for both the inverse and the gradient. Inputs are
     recovered up to rounding errors, which grow where the inverse is expanding. `reversible`
-    supports reverse-mode differentiation only.
+    supports reverse-mode differentiation only. Both hold for `forward` and for `inverse`.
 
     Args:
       bijector: maps x to a z of the same shape and dtype.
@@ -162,65 +161,80 @@ def repeat(
         raise ValueError(f"depth {depth}; expected at least 1")
     if remat and reversible:
         raise ValueError("remat and reversible are both True; expected at most one of them")
-    # Inside scan, recomputation cannot be merged with the forward pass, so prevent_cse's barriers
-    # would only cost time.
-    layer = jax.checkpoint(bijector.forward, prevent_cse=False) if remat else bijector.forward
+
+    def save(layer):
+        # Inside scan, recomputation cannot be merged with the forward pass, so prevent_cse's
+        # barriers would only cost time.
+        return jax.checkpoint(layer, prevent_cse=False) if remat else layer
 
     def init(key, x, context=None):
         def body(x, key):
             params = bijector.init(key, x, context)
             return bijector.forward(params, x, context)[0], params
 
-        return jax.lax.scan(body, x, jax.random.split(key, depth))[1]
+        return jax.lax.scan(body, batched(x), jax.random.split(key, depth))[1]
 
-    def scan_forward(params, x, context=None):
+    forward = _scan(save(bijector.forward), depth)
+    inverse = _scan(save(bijector.inverse), depth, reverse=True)
+    scan_backward = _scan_backward(bijector, depth, reverse=True)
+    if reversible:
+        mirrored = Bijector(bijector.init, bijector.inverse, bijector.forward)
+        forward = _differentiated_from_output(forward, scan_backward)
+        inverse = _differentiated_from_output(inverse, _scan_backward(mirrored, depth))
+    # Compiled once for each shape, also where they are called outside of jit.
+    return Bijector(jax.jit(init), jax.jit(forward), jax.jit(inverse), scan_backward)
+
+
+def _scan(layer, depth, reverse=False):
+    """(params, x, context) -> (z, logdet) of `depth` layers, one after the other."""
+
+    def apply(params, x, context=None):
         def body(carry, p):
             x, total = carry
             z, logdet = layer(p, x, context)
             return (z, total + logdet), None
 
-        return jax.lax.scan(body, (x, constant_logdet(0, x)), params, length=depth)[0]
+        x = batched(x)
+        start = (x, constant_logdet(0, x))
+        return jax.lax.scan(body, start, params, length=depth, reverse=reverse)[0]
 
-    def inverse(params, z, context=None):
-        def body(carry, p):
-            z, total = carry
-            x, logdet = bijector.inverse(p, z, context)
-            return (x, total + logdet), None
+    return apply
 
-        start = (z, constant_logdet(0, z))
-        return jax.lax.scan(body, start, params, length=depth, reverse=True)[0]
 
-    def scan_backward(params, z, context, cotangents):
+def _scan_backward(bijector, depth, reverse=False):
+    """`backward` of `depth` layers."""
+    step = backward(bijector)
+
+    def apply(params, z, context, cotangents):
         g, g_logdet = cotangents
 
         def body(carry, p):
             z, g, g_context = carry
-            x, (g_p, g, g_c) = backward(bijector)(p, z, context, (g, g_logdet))
+            x, (g_p, g, g_c) = step(p, z, context, (g, g_logdet))
             return (x, g, jax.tree.map(jnp.add, g_context, _differentiable(g_c))), g_p
 
         start = (z, g, jax.tree.map(jnp.zeros_like, _differentiable(context)))
-        (x, g, g_context), g_params = jax.lax.scan(body, start, params, length=depth, reverse=True)
+        (x, g, g_context), g_params = jax.lax.scan(
+            body, start, params, length=depth, reverse=reverse
+        )
         return x, (g_params, g, g_context)
 
-    if not reversible:
-        return Bijector(init, scan_forward, inverse, scan_backward)
+    return apply
 
-    @jax.custom_vjp
-    def forward(params, x, context):
-        return scan_forward(params, x, context)
+
+def _differentiated_from_output(function, backward):
+    """`function` with a VJP that keeps its output instead of its input and activations."""
+    apply = jax.custom_vjp(function)
 
     def keep_output(params, x, context):
-        z, logdet = scan_forward(params, x, context)
+        z, logdet = function(params, x, context)
         return (z, logdet), (params, z, context)
 
     def from_output(kept, cotangents):
-        params, z, context = kept
-        return scan_backward(params, z, context, cotangents)[1]
+        return backward(*kept, cotangents)[1]
 
-    forward.defvjp(keep_output, from_output)
-    return Bijector(
-        init, lambda params, x, context=None: forward(params, x, context), inverse, scan_backward
-    )
+    apply.defvjp(keep_output, from_output)
+    return lambda params, x, context=None: apply(params, batched(x), context)
 
 
 def stack(params: Sequence[Any]):

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgen.flows.bijector import Bijector, sum_event
+from jaxgen.arguments import require
+from jaxgen.flows.bijector import Bijector, batched, sum_event
 
 
 class Split(NamedTuple):
@@ -110,10 +111,9 @@ def affine(limit: float = 2.0) -> Transform:
       limit: bound of the log-scale, > 0.
 
     Raises:
-      ValueError: limit <= 0.
+      ValueError: limit is not a finite number > 0.
     """
-    if limit <= 0:
-        raise ValueError(f"limit {limit}; expected a number > 0")
+    require(above=0, limit=limit)
 
     def shift_and_log_scale(raw):
         shift, s = jnp.split(raw, 2, axis=-1)
@@ -140,18 +140,34 @@ def coupling(
     (x_moved - mean) / std, with mean and std computed from the part that is kept.
 
     Args:
-      conditioner: features -> network with flax's `init(key, x, context)` and
-        `apply(params, x, context)`, which maps [..., C_fixed] to [..., features].
+      conditioner: features -> network that maps [..., C_fixed] to [..., features]. A network is
+        anything with two pure functions `init(key, x, context)` -> params and
+        `apply(params, x, context)`: a flax.linen module, the pair that haiku's
+        `without_apply_rng(transform(f))` returns, or a NamedTuple of two functions. To wrap an
+        nnx.Module, split it in `init` and merge it in `apply`.
       transform: `additive()`, `affine()` or `rational_quadratic_spline()`.
       split: `halves()` by default.
+
+    Raises:
+      ValueError: in `init`, `forward` and `inverse`, an x of one channel, which has no other to be
+        conditioned on. With a context the layer moves that channel conditioned on the context.
     """
     split = split or halves()
 
     def network(moved):
         return conditioner(transform.size * moved.shape[-1])
 
+    def divide(x, context):
+        fixed, moved = split.divide(batched(x))
+        if not moved.shape[-1] or (not fixed.shape[-1] and context is None):
+            raise ValueError(
+                f"x {jnp.shape(x)}; expected two channels or more, so that one part conditions the "
+                "other; for one channel, use an elementwise layer such as actnorm"
+            )
+        return fixed, moved
+
     def init(key, x, context=None):
-        fixed, moved = split.divide(x)
+        fixed, moved = divide(x, context)
         return network(moved).init(key, fixed, context)
 
     def move(raw, moved):
@@ -159,13 +175,13 @@ def coupling(
         return z, sum_event(log_slope)
 
     def forward(params, x, context=None):
-        fixed, moved = split.divide(x)
+        fixed, moved = divide(x, context)
         raw = network(moved).apply(params, fixed, context)
         z, logdet = move(raw, moved)
         return split.merge(fixed, z), logdet
 
     def inverse(params, z, context=None):
-        fixed, moved = split.divide(z)
+        fixed, moved = divide(z, context)
         raw = network(moved).apply(params, fixed, context)
         x, log_slope = transform.inverse(raw, moved)
         return split.merge(fixed, x), sum_event(log_slope)

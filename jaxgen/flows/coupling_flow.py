@@ -65,4 +65,4 @@ def coupling_flow(
 
         return run
 
-    return Bijector(*map(checked, (flow.init, flow.forward, flow.inverse)), flow.backward)
+    return Bijector(checked(flow.init), checked(flow.forward), checked(flow.inverse), flow.backward)

@@ -12,8 +12,9 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arguments import as_float, at_least_f32, require
 from jaxgen.flows.bases import standard_normal
-from jaxgen.flows.bijector import Bijector, constant_logdet, sum_event
+from jaxgen.flows.bijector import Bijector, batched, constant_logdet, sum_event
 
 
 def dequantize(key, x, levels: int = 256):
@@ -23,13 +24,17 @@ def dequantize(key, x, levels: int = 256):
 
     Args:
       key: a PRNG key, used once.
-      x: integers 0..levels-1, [B, ...], of any dtype.
-      levels: number of values a pixel can take.
+      x: integers 0..levels-1, [B, ...], of any dtype. For 5-bit images, floor(x / 8) of 8-bit ones.
+      levels: number of values a pixel can take, >= 2.
 
     Returns:
       (y [B, ...] in [0, 1), f32 (f64 under x64), logdet [B] = -D log levels, nats).
+
+    Raises:
+      ValueError: x has other values than 0..levels-1. A traced x, as under `jit`, is not checked.
     """
-    y = _inside_bin(x.astype(jnp.float32), jax.random.uniform(key, x.shape), levels)
+    x = _integers(x, levels)
+    y = _inside_bin(x, jax.random.uniform(key, x.shape), levels)
     return y, constant_logdet(-math.prod(x.shape[1:]) * math.log(levels), y)
 
 
@@ -44,18 +49,34 @@ def variational_dequantize(flow: Bijector, params, key, x, levels: int = 256):
       params: its parameters.
       key: a PRNG key, used once.
       x: integers 0..levels-1, [B, ...], of any dtype.
-      levels: number of values a pixel can take.
+      levels: number of values a pixel can take, >= 2.
 
     Returns:
       (y [B, ...] in [0, 1), f32 (f64 under x64), logdet [B] = -D log levels - log q(u|x), nats).
+
+    Raises:
+      ValueError: as in `dequantize`; or the flow's output has another shape than x, as that of
+        `squeeze` or `multiscale` (undo it in the flow, or couple over `checkerboard()`).
     """
-    x = x.astype(jnp.float32)
+    x = _integers(x, levels)
     eps = jax.random.normal(key, x.shape)
     raw, flow_logdet = flow.forward(params, eps, x / levels - 0.5)
+    if (shape := jax.tree.map(jnp.shape, raw)) != x.shape:
+        raise ValueError(f"flow gives {shape} for x {x.shape}; expected the shape of x")
     log_sigmoid_slope = sum_event(jax.nn.log_sigmoid(raw) + jax.nn.log_sigmoid(-raw))
     log_q = standard_normal().log_prob(eps) - flow_logdet - log_sigmoid_slope
     y = _inside_bin(x, jax.nn.sigmoid(raw), levels)
     return y, constant_logdet(-math.prod(x.shape[1:]) * math.log(levels), y) - log_q
+
+
+def _integers(x, levels):
+    """x [B, ...] as f32, once its values, where they are known, are found in 0..levels-1."""
+    require(least=2, levels=levels)
+    known = not isinstance(x, jax.core.Tracer)
+    x = batched(x).astype(jnp.float32)
+    if known and not jnp.all((x == jnp.floor(x)) & (x >= 0) & (x <= levels - 1)):
+        raise ValueError(f"x of {jnp.min(x):g} to {jnp.max(x):g}; expected 0, 1, .. {levels - 1}")
+    return x
 
 
 def _inside_bin(x, u, levels):
@@ -76,11 +97,13 @@ def quantize(y, levels: int = 256):
 
     Args:
       y: [...], nominally in [0, 1).
-      levels: number of values a pixel can take.
+      levels: number of values a pixel can take, >= 2.
 
     Returns:
       int32 [...].
     """
+    require(least=2, levels=levels)
+    y = as_float(y)
     return jnp.clip(jnp.floor(y * levels), 0, levels - 1).astype(jnp.int32)
 
 
@@ -91,6 +114,9 @@ def logit(alpha: float = 0.05) -> Bijector:
     no margin at x = 1. The log-determinant includes both the logit and the rescaling, unlike in
     some common code. Both are computed in at least f32, because a bf16 pixel of 0.999 would round
     to 1.
+
+    Pixels of |z| > 16.6 are within f32 rounding of those of infinite z, so `forward` gives +-16.6
+    for them (36.7 in f64). It is NaN for pixels outside the range of `inverse`.
 
     Args:
       alpha: margin that keeps the logit finite, in (0, 1/2).
@@ -107,12 +133,19 @@ def logit(alpha: float = 0.05) -> Bijector:
         return sum_event(log_rescale - jax.nn.log_sigmoid(z) - jax.nn.log_sigmoid(-z))
 
     def forward(params, x, context=None):
-        y = alpha + (1 - 2 * alpha) * x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        x = batched(x)
+        y = alpha + (1 - 2 * alpha) * at_least_f32(x)
+        edge = jnp.finfo(y.dtype).eps / 2
+        nearest = jnp.clip(y, edge, 1 - edge)
+        rounded = jnp.abs(nearest - y) <= 4 * jnp.finfo(x.dtype).eps
+        # Not clip's gradient, which is zero there.
+        y = y + jax.lax.stop_gradient(jnp.where(rounded, nearest - y, 0))
         z = jnp.log(y) - jnp.log1p(-y)
         return z.astype(x.dtype), log_slope(z)
 
     def inverse(params, z, context=None):
-        wide = z.astype(jnp.promote_types(z.dtype, jnp.float32))
+        z = batched(z)
+        wide = at_least_f32(z)
         x = (jax.nn.sigmoid(wide) - alpha) / (1 - 2 * alpha)
         return x.astype(z.dtype), -log_slope(wide)
 

@@ -32,7 +32,7 @@ def glow(
       width: hidden channels of the conditioners.
       transform: `affine()` by default, which reaches better likelihoods; `additive()` trains more
         stably and gives cleaner samples.
-      mixing: `invertible_1x1()` by default; `shuffle()` for fixed random permutations.
+      mixing: `invertible_1x1()` by default; `shuffle()` for a fixed random permutation.
       remat: recompute each step's inside in the backward pass, see `repeat`.
       reversible: recompute each step's input by inversion, see `repeat`.
 

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.flows.bijector import Bijector, Fixed, constant_logdet
+from jaxgen.arguments import at_least_f32, require
+from jaxgen.flows.bijector import Bijector, batched, constant_logdet
 
 # TF32 and bf16 products are too inaccurate for inverse(forward(x)) = x.
 _EXACT = jax.lax.Precision.HIGHEST
@@ -20,9 +21,25 @@ def _positions(x):
     return math.prod(x.shape[1:-1])
 
 
-def _init_dtype(x):
-    """dtype of the parameters: at least f32, like those of the networks."""
-    return jnp.promote_types(x.dtype, jnp.float32)
+def _statistics(x, eps):
+    """Mean, and standard deviation plus eps, per channel: [C] of vectors, [1, 1, C] of images.
+
+    The second is 1 where a channel does not vary by more than eps or rounding.
+    """
+    x = at_least_f32(batched(x))
+    if math.prod(x.shape[:-1]) < 2:
+        raise ValueError(f"x {x.shape}; expected at least two values per channel")
+    axes = tuple(range(x.ndim - 1))
+    mean, std = jnp.mean(x, axes, keepdims=True)[0], jnp.std(x, axes, keepdims=True)[0]
+    rounding = 16 * jnp.finfo(x.dtype).eps * jnp.abs(mean)
+    return mean, jnp.where(std <= jnp.maximum(eps, rounding), 1, std + eps)
+
+
+def _over(v, x):
+    """A parameter of every channel for the batch x, in its dtype."""
+    if v.shape != (1,) * (x.ndim - 2) + x.shape[-1:]:
+        raise ValueError(f"x {x.shape}; expected {v.ndim + 1} axes and {v.shape[-1]} channels")
+    return v.astype(x.dtype)[None]
 
 
 def actnorm(eps: float = 1e-3) -> Bijector:
@@ -34,34 +51,33 @@ def actnorm(eps: float = 1e-3) -> Bijector:
     code does this inside the first training step of every replica.)
 
     Args:
-      eps: added to the standard deviation, so that a constant channel is scaled by 1/eps at most.
+      eps: added to the standard deviation, >= 0. A channel whose standard deviation is not above
+        it, such as a constant one, is only shifted; the others are scaled by 1 / (2 eps) at most.
+
+    Raises:
+      ValueError: eps < 0; in `init`, fewer than two values per channel; in `forward` and `inverse`,
+        an x of another rank or number of channels than in `init`.
     """
+    require(least=0, eps=eps)
 
     def init(key, x, context=None):
         del key, context
-        x = x.astype(_init_dtype(x))
-        axes = tuple(range(x.ndim - 1))
-        mean, std = jnp.mean(x, axes), jnp.std(x, axes)
-        return {"shift": -mean, "log_scale": -jnp.log(std + eps)}
+        mean, scale = _statistics(x, eps)
+        return {"shift": -mean, "log_scale": -jnp.log(scale)}
 
     def forward(params, x, context=None):
         del context
-        shift, log_scale = params["shift"], params["log_scale"]
+        x, shift, log_scale = batched(x), params["shift"], params["log_scale"]
         z = (x + _over(shift, x)) * _over(jnp.exp(log_scale), x)
         return z, constant_logdet(_positions(x) * jnp.sum(log_scale), x)
 
     def inverse(params, z, context=None):
         del context
-        shift, log_scale = params["shift"], params["log_scale"]
+        z, shift, log_scale = batched(z), params["shift"], params["log_scale"]
         x = z * _over(jnp.exp(-log_scale), z) - _over(shift, z)
         return x, constant_logdet(-_positions(z) * jnp.sum(log_scale), z)
 
     return Bijector(init, forward, inverse)
-
-
-def _over(v, x):
-    """Reshapes a vector over channels to x's rank, in x's dtype."""
-    return v.astype(x.dtype).reshape((1,) * (x.ndim - 1) + v.shape)
 
 
 def scaling(eps: float = 1e-3) -> Bijector:
@@ -73,68 +89,78 @@ def scaling(eps: float = 1e-3) -> Bijector:
     of updates to reach the scales of pixels that hardly vary.
 
     Args:
-      eps: added to the standard deviation, so that a constant dimension is scaled by 1/eps at most.
+      eps: as in `actnorm`; a constant dimension is not scaled.
+
+    Raises:
+      ValueError: as in `actnorm`.
     """
+    require(least=0, eps=eps)
 
     def init(key, x, context=None):
         del key, context
-        std = jnp.std(x.astype(_init_dtype(x)), tuple(range(x.ndim - 1)))
-        return {"log_scale": -jnp.log(std + eps)}
+        return {"log_scale": -jnp.log(_statistics(x, eps)[1])}
 
     def forward(params, x, context=None):
         del context
-        k = params["log_scale"]
+        x, k = batched(x), params["log_scale"]
         return x * _over(jnp.exp(k), x), constant_logdet(_positions(x) * jnp.sum(k), x)
 
     def inverse(params, z, context=None):
         del context
-        k = params["log_scale"]
+        z, k = batched(z), params["log_scale"]
         return z * _over(jnp.exp(-k), z), constant_logdet(-_positions(z) * jnp.sum(k), z)
 
     return Bijector(init, forward, inverse)
 
 
 def invertible_1x1() -> Bijector:
-    """Invertible 1x1 convolution: z[..., :] = W x[..., :], W = P L (U + diag(sign * exp(log_s))).
+    """Invertible 1x1 convolution: z[..., :] = W x[..., :], W = P L (U + diag(exp(log_s))).
 
-    Kingma & Dhariwal 2018, section 3.2, equation 10 (arXiv 1807.03039). W is initialised to a
-    random rotation. P and the signs keep their initial values (`Fixed`), L is unit lower and U
-    strictly upper triangular, so log|det W| = sum log_s costs nothing and W can never become
-    singular. The inverse uses triangular solves, in full f32 precision on every device.
+    Kingma & Dhariwal 2018, section 3.2, equation 10 (arXiv 1807.03039). L is unit lower and U
+    strictly upper triangular, so log|det W| = sum log_s costs nothing, and W is invertible for any
+    values of its parameters. P reverses the channels. In the paper P and the signs of the diagonal
+    are drawn with W and must not be trained; here they are no parameters. W is initialised to a
+    random orthogonal matrix Q by an LU decomposition with pivoting, Q = P' L U: the rows of Q are
+    permuted by P' and then P, and signed so that the diagonal is positive. The inverse uses
+    triangular solves, in full f32 precision on every device.
+
+    Raises:
+      ValueError: in `forward` and `inverse`, an x of another number of channels than in `init`.
     """
 
     def init(key, x, context=None):
         del context
-        channels = x.shape[-1]
-        rotation = jax.random.orthogonal(key, channels)
-        p, lower, upper = jax.scipy.linalg.lu(rotation)
-        s = jnp.diag(upper)
+        x = at_least_f32(batched(x))
+        _, lower, upper = jax.scipy.linalg.lu(jax.random.orthogonal(key, x.shape[-1]))
+        diagonal = jnp.diag(upper)
+        sign = jnp.sign(diagonal)[:, None]
         params = {
-            "permutation": Fixed(p),
-            "sign": Fixed(jnp.sign(s)),
-            "lower": jnp.tril(lower, -1),
-            "upper": jnp.triu(upper, 1),
-            "log_s": jnp.log(jnp.abs(s)),
+            "lower": jnp.tril(sign * lower * sign.T, -1),
+            "upper": jnp.triu(sign * upper, 1),
+            "log_s": jnp.log(jnp.abs(diagonal)),
         }
-        return jax.tree.map(lambda leaf: leaf.astype(_init_dtype(x)), params)
+        return jax.tree.map(lambda leaf: leaf.astype(x.dtype), params)
 
-    def factors(params):
-        diagonal = jax.lax.stop_gradient(params["sign"].value) * jnp.exp(params["log_s"])
-        lower = jnp.tril(params["lower"], -1) + jnp.eye(diagonal.size, dtype=diagonal.dtype)
-        upper = jnp.triu(params["upper"], 1) + jnp.diag(diagonal)
-        return jax.lax.stop_gradient(params["permutation"].value), lower, upper
+    def factors(params, x):
+        s = jnp.exp(params["log_s"])
+        if x.shape[-1] != s.size:
+            raise ValueError(f"x {x.shape}; expected {s.size} channels")
+        lower = jnp.tril(params["lower"], -1) + jnp.eye(s.size, dtype=s.dtype)
+        return lower, jnp.triu(params["upper"], 1) + jnp.diag(s)
 
     def forward(params, x, context=None):
         del context
-        p, lower, upper = factors(params)
-        w = _matmul(p, _matmul(lower, upper))
+        x = batched(x)
+        w = jnp.flip(_matmul(*factors(params, x)), 0)
         return _apply(x, w.T), constant_logdet(_positions(x) * jnp.sum(params["log_s"]), x)
 
     def inverse(params, z, context=None):
         del context
-        p, lower, upper = factors(params)
+        z = batched(z)
+        lower, upper = factors(params, z)
         # Solving once for the C columns of P^T is far cheaper than solving for every pixel.
-        w_inverse = jax.scipy.linalg.solve_triangular(lower, p.T, lower=True, unit_diagonal=True)
+        p = jnp.flip(jnp.eye(z.shape[-1], dtype=lower.dtype), 0)
+        w_inverse = jax.scipy.linalg.solve_triangular(lower, p, lower=True, unit_diagonal=True)
         w_inverse = jax.scipy.linalg.solve_triangular(upper, w_inverse)
         return _apply(z, w_inverse.T), constant_logdet(-_positions(z) * jnp.sum(params["log_s"]), z)
 
@@ -150,28 +176,29 @@ def _apply(x, matrix):
     return _matmul(x.reshape(-1, x.shape[-1]), matrix.astype(x.dtype)).reshape(x.shape)
 
 
-def shuffle() -> Bijector:
-    """A random permutation of the channels, drawn by `init` and never trained; logdet 0.
+def shuffle(seed: int = 0) -> Bijector:
+    """A fixed random permutation of the channels; logdet 0.
 
-    Stored as a permutation matrix, so that `repeat` gives every layer its own.
+    It depends on the seed and on C alone and has no parameters. All layers of a `repeat` share it.
+    It is one cycle of length C (Sattolo 1986), so within C layers every channel takes every place.
+
+    Args:
+      seed: of the permutation, >= 0.
     """
+    require(least=0, seed=seed)
 
-    def init(key, x, context=None):
-        del context
-        order = jax.random.permutation(key, x.shape[-1])
-        return {"permutation": Fixed(jnp.eye(x.shape[-1], dtype=_init_dtype(x))[order])}
+    def cycle(channels):
+        order, rng = np.arange(channels), np.random.default_rng([seed, channels])
+        for i in range(channels - 1, 0, -1):
+            j = int(rng.integers(i))
+            order[[i, j]] = order[[j, i]]
+        return permutation(order)
 
-    def forward(params, x, context=None):
-        del context
-        p = jax.lax.stop_gradient(params["permutation"].value)
-        return _apply(x, p.T), constant_logdet(0, x)
-
-    def inverse(params, z, context=None):
-        del context
-        p = jax.lax.stop_gradient(params["permutation"].value)
-        return _apply(z, p), constant_logdet(0, z)
-
-    return Bijector(init, forward, inverse)
+    return Bijector(
+        lambda key, x, context=None: (),
+        lambda params, x, context=None: cycle(batched(x).shape[-1]).forward(params, x),
+        lambda params, z, context=None: cycle(batched(z).shape[-1]).inverse(params, z),
+    )
 
 
 def permutation(order) -> Bijector:
@@ -189,9 +216,10 @@ def permutation(order) -> Bijector:
 
     def take(indices):
         def apply(params, x, context=None):
+            x = batched(x)
             if x.shape[-1] != order.size:
                 raise ValueError(f"x {x.shape}; expected {order.size} channels")
-            return jnp.take(x, indices, -1), constant_logdet(0, x)
+            return jnp.take(x, indices, -1, mode="clip", unique_indices=True), constant_logdet(0, x)
 
         return apply
 
@@ -202,6 +230,7 @@ def reversal() -> Bijector:
     """Reverse the last axis; logdet 0."""
 
     def flip(params, x, context=None):
+        x = batched(x)
         return jnp.flip(x, -1), constant_logdet(0, x)
 
     return Bijector(lambda key, x, context=None: (), flip, flip)

@@ -1,11 +1,12 @@
 """Squeeze and multiscale composition (RealNVP, Dinh et al. 2017, section 3.6)."""
 
+import math
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
-from jaxgen.flows.bijector import Bijector, constant_logdet
+from jaxgen.flows.bijector import Bijector, batched, constant_logdet
 from jaxgen.flows.coupling import halves
 
 
@@ -13,10 +14,14 @@ def squeeze() -> Bijector:
     """Trade space for channels: [B, H, W, C] -> [B, H/2, W/2, 4C]; logdet 0.
 
     The four pixels of a 2x2 block become channels in the order (0,0), (0,1), (1,0), (1,1); the C
-    channels of a pixel stay together. `forward` raises a ValueError if H or W is odd.
+    channels of a pixel stay together.
+
+    Raises:
+      ValueError: in `forward`, H or W is odd; in `inverse`, z does not have 4C channels.
     """
 
     def forward(params, x, context=None):
+        x = batched(x)
         if x.ndim != 4 or x.shape[1] % 2 or x.shape[2] % 2:
             raise ValueError(f"x {x.shape}; expected [B, H, W, C] with even H and W")
         b, h, w, c = x.shape
@@ -24,6 +29,9 @@ def squeeze() -> Bijector:
         return z.reshape(b, h // 2, w // 2, 4 * c), constant_logdet(0, x)
 
     def inverse(params, z, context=None):
+        z = batched(z)
+        if z.ndim != 4 or z.shape[3] % 4:
+            raise ValueError(f"z {z.shape}; expected [B, H, W, 4C]")
         b, h, w, c = z.shape
         x = z.reshape(b, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5)
         return x.reshape(b, 2 * h, 2 * w, c // 4), constant_logdet(0, z)
@@ -32,12 +40,23 @@ def squeeze() -> Bijector:
 
 
 def flatten(shape: Sequence[int]) -> Bijector:
-    """Flattens each example to a vector: [B, *shape] -> [B, prod(shape)]; logdet 0."""
-    return Bijector(
-        lambda key, x, context=None: (),
-        lambda params, x, context=None: (x.reshape(x.shape[0], -1), constant_logdet(0, x)),
-        lambda params, z, context=None: (z.reshape(-1, *shape), constant_logdet(0, z)),
-    )
+    """Flattens each example to a vector: [B, *shape] -> [B, prod(shape)]; logdet 0.
+
+    Raises:
+      ValueError: in `forward` and `inverse`, an example of another shape.
+    """
+
+    def reshape(before, after):
+        def apply(params, x, context=None):
+            x = batched(x)
+            if x.shape[1:] != before:
+                raise ValueError(f"x {x.shape}; expected examples of shape {before}")
+            return x.reshape(x.shape[0], *after), constant_logdet(0, x)
+
+        return apply
+
+    shape, flat = tuple(shape), (math.prod(shape),)
+    return Bijector(lambda key, x, context=None: (), reshape(shape, flat), reshape(flat, shape))
 
 
 def multiscale(*levels: Bijector) -> Bijector:
@@ -51,17 +70,26 @@ def multiscale(*levels: Bijector) -> Bijector:
     prior of the half that is factored out is a Gaussian conditioned on the half that is kept.
 
     Raises:
-      ValueError: no level is given; or, in `inverse`, z is not a tuple of one latent per level.
+      ValueError: no level is given; in `init` and `forward`, a level has one channel left; in
+        `inverse`, z is not a tuple of one latent per level.
     """
     if not levels:
         raise ValueError("no levels; expected at least one")
     cut = halves()
 
+    def divide(x):
+        if x.shape[-1] < 2:
+            raise ValueError(f"x {x.shape}; expected two channels, one for the next level")
+        return cut.divide(x)
+
     def init(key, x, context=None):
         params = []
-        for level, subkey in zip(levels, jax.random.split(key, len(levels)), strict=True):
+        for i, (level, subkey) in enumerate(
+            zip(levels, jax.random.split(key, len(levels)), strict=True)
+        ):
             params.append(level.init(subkey, x, context))
-            x, _ = cut.divide(level.forward(params[-1], x, context)[0])
+            if i < len(levels) - 1:
+                x, _ = divide(level.forward(params[-1], x, context)[0])
         return tuple(params)
 
     def forward(params, x, context=None):
@@ -70,7 +98,7 @@ def multiscale(*levels: Bijector) -> Bijector:
             x, logdet = level.forward(p, x, context)
             total = total + logdet
             if i < len(levels) - 1:
-                x, finished = cut.divide(x)
+                x, finished = divide(x)
                 latents.append(finished)
         return (*latents, x), total
 

@@ -64,13 +64,19 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x, context=None):
-        """[B, H, W, I], context or None -> [B, H, W, features], computed in x's dtype."""
+        """[B, H, W, I], context or None -> [B, H, W, features].
+
+        Computed in x's dtype. Parameters have the dtype of the x that `init` gets, at least f32.
+        """
         if self.size not in (1, 3):
             raise ValueError(f"size {self.size}; expected 1 or 3")
+        if x.ndim != 4:
+            raise ValueError(f"x {x.shape}; expected [B, H, W, C]")
         x = join(x, context)
+        wide = jnp.promote_types(x.dtype, jnp.float32)
         start = nn.initializers.zeros if self.zero else nn.initializers.he_normal()
         shape = (self.size, self.size, x.shape[-1], self.features)
-        kernel = self.param("kernel", start, shape).astype(x.dtype)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype)
+        kernel = self.param("kernel", start, shape, wide).astype(x.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), wide).astype(x.dtype)
         y = conv3x3(x, kernel) if self.size == 3 else pointwise(x, kernel[0, 0])
         return y + jnp.broadcast_to(bias, y.shape)

@@ -1,9 +1,12 @@
 """Multilayer perceptron, and `join`, by which the networks here take their context."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
+
+from jaxgen.arguments import as_float
 
 
 def join(x, context):
@@ -17,11 +20,12 @@ def join(x, context):
         every level of a flow.
 
     Returns:
-      x with the context's channels appended.
+      x with the context's channels appended; integers and booleans become f32.
 
     Raises:
       ValueError: the shapes do not fit.
     """
+    x = as_float(x)
     if context is None:
         return x
     if context.ndim == 2 and x.ndim == 4 and context.shape[0] == x.shape[0]:
@@ -63,11 +67,15 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x, context=None):
-        """[B, D], context [B, K] or None -> [B, features], computed in x's dtype."""
+        """[B, D], context [B, K] or None -> [B, features].
+
+        Computed in x's dtype. Parameters have the dtype of the x that `init` gets, at least f32.
+        """
         h = join(x, context)
+        wide = jnp.promote_types(h.dtype, jnp.float32)
+        layer = partial(nn.Dense, dtype=h.dtype, param_dtype=wide)
         for width in self.hidden:
             he = nn.initializers.he_normal()
-            dense = nn.Dense(width, dtype=x.dtype, kernel_init=he, bias_init=self.bias_init)
-            h = self.activation(dense(h))
-        h = nn.Dense(self.features, dtype=x.dtype, kernel_init=self.last_init)(h)
+            h = self.activation(layer(width, kernel_init=he, bias_init=self.bias_init)(h))
+        h = layer(self.features, kernel_init=self.last_init)(h)
         return h if self.final is None else self.final(h)

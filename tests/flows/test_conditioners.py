@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxgen.flows import ConvNet, ResNet
+from jaxgen.models import MLP
 
 
 def normal(shape, seed=0):
@@ -37,6 +38,36 @@ def test_networks_compute_in_the_dtype_of_their_input(network):
     params = jax.jit(network.init)(jax.random.key(0), x)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(jnp.float32)}
     assert jax.eval_shape(network.apply, params, x).dtype == jnp.bfloat16
+
+
+def test_networks_are_as_wide_as_their_input(x64):
+    """Of a flow in f64, the conditioners were f32, and its round trips no better than 1e-7."""
+    x = np.random.default_rng(0).standard_normal((2, 2, 2, 3))
+    for network, z in (
+        (MLP(4, (5,)), x[:, 0, 0]),
+        (ConvNet(4, width=5), x),
+        (ResNet(4, width=5, blocks=1), x),
+    ):
+        for dtype in (jnp.dtype("float32"), jnp.dtype("float64")):
+            params = jax.eval_shape(network.init, jax.random.key(0), z.astype(dtype))
+            assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {dtype}
+            assert jax.eval_shape(network.apply, params, z.astype(dtype)).dtype == dtype
+    network, z = MLP(4, (5,)), x[:, 0, 0]
+    first, last = (
+        jax.jit(network.init)(jax.random.key(0), z)["params"][f"Dense_{i}"] for i in (0, 1)
+    )
+    hidden = np.maximum(z @ np.asarray(first["kernel"]), 0)
+    actual = network.apply({"params": {"Dense_0": first, "Dense_1": last}}, z)
+    np.testing.assert_allclose(actual, hidden @ np.asarray(last["kernel"]), rtol=1e-13)
+
+
+def test_networks_take_integers_as_floats():
+    x = np.random.default_rng(0).integers(-2, 3, (2, 2, 2, 3))
+    for network, z in ((MLP(4, (5,)), x[:, 0, 0]), (ResNet(4, width=5, blocks=0), x)):
+        params = jax.jit(network.init)(jax.random.key(0), z)
+        params = jax.tree.map(lambda p: p + 0.3, params)
+        apply = jax.jit(network.apply)
+        np.testing.assert_array_equal(apply(params, z), apply(params, z.astype(np.float32)))
 
 
 def test_resnet_without_blocks_is_two_convolutions():

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -5,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from jaxgen import flows
 from jaxgen.models import MLP
@@ -123,3 +125,82 @@ def test_checkerboard_coupling_shows_the_network_neighbours_where_they_lie():
     np.testing.assert_array_equal(
         white.forward((), x)[0][0, :, :, 0], [[1, 2, 5, 4], [5, 11, 7, 15], [9, 10, 21, 12]]
     )
+
+
+class Pair(NamedTuple):
+    """A network: any two functions of these names."""
+
+    init: Callable
+    apply: Callable
+
+
+def linear_functions(features):
+    """w x + context, of plain functions and one array of parameters."""
+    return Pair(
+        lambda key, x, context: jax.random.normal(key, (x.shape[-1], features)),
+        lambda w, x, context: x @ w + context,
+    )
+
+
+class NnxLinear(nnx.Module):
+    def __init__(self, inputs, features, rngs):
+        self.linear = nnx.Linear(inputs, features, rngs=rngs)
+
+    def __call__(self, x, context):
+        return self.linear(x) + context
+
+
+def nnx_network(features):
+    """An nnx.Module, split in `init` and merged in `apply`."""
+
+    def split(key, inputs):
+        return nnx.split(NnxLinear(inputs, features, nnx.Rngs(key)))
+
+    def apply(state, x, context):
+        graph, _ = nnx.split(nnx.eval_shape(lambda: NnxLinear(x.shape[-1], features, nnx.Rngs(0))))
+        return nnx.merge(graph, state)(x, context)
+
+    return Pair(lambda key, x, context: split(key, x.shape[-1])[1], apply)
+
+
+def haiku_pair(features):
+    """What haiku's without_apply_rng(transform(f)) is: init(rng, *args), apply(params, *args)."""
+
+    def init(rng, *args):
+        x, _ = args
+        return {"linear": {"w": jax.random.normal(rng, (x.shape[-1], features))}}
+
+    def apply(params, *args):
+        x, context = args
+        return x @ params["linear"]["w"] + context
+
+    return Pair(init, apply)
+
+
+@pytest.mark.parametrize("network", [linear_functions, nnx_network, haiku_pair])
+def test_a_conditioner_is_any_pair_of_functions(network):
+    flow = flows.coupling(network, flows.affine())
+    deep = flows.repeat(flows.chain(flow, flows.reversal()), 2, reversible=True)
+    rng = np.random.default_rng(0)
+    x, context = (jnp.asarray(rng.standard_normal((3, 4)), jnp.float32) for _ in range(2))
+    params = flow.init(jax.random.key(0), x, context)
+    (w,) = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim == 2]
+    raw = np.asarray(x[:, :2] @ w + context)
+    s = 2 * np.tanh(raw[:, 2:] / 2)
+    z, logdet = flow.forward(params, x, context)
+    np.testing.assert_allclose(z[:, 2:], x[:, 2:] * np.exp(s) + raw[:, :2], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(logdet, s.sum(1), rtol=1e-4, atol=1e-5)
+
+    @jax.jit
+    def trained(key, x, context):
+        params = deep.init(key, x, context)
+        loss, gradient = jax.value_and_grad(lambda p: -flows.log_prob(deep, p, x, context).mean())(
+            params
+        )
+        step = jax.tree.map(lambda p, g: p - 0.01 * g, params, gradient)
+        back = deep.inverse(step, deep.forward(step, x, context)[0], context)[0]
+        return loss, -flows.log_prob(deep, step, x, context).mean(), back
+
+    before, after, back = trained(jax.random.key(1), x, context)
+    assert after < before
+    np.testing.assert_allclose(back, x, rtol=1e-4, atol=1e-4)

@@ -107,3 +107,33 @@ def test_logit_values(x64):
     np.testing.assert_allclose(z, np.log(p / (1 - p)), rtol=1e-12)
     np.testing.assert_allclose(logdet, np.log(0.9 / (p * (1 - p))).sum(1), rtol=1e-12)
     np.testing.assert_allclose(flows.logit(0.05).inverse((), z)[0], x, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("alpha", [1e-6, 0.05, 0.3])
+def test_logit_of_its_own_extremes_is_the_largest_number_it_resolves(alpha, dtype):
+    """17 came back as infinity in f32, -17 as NaN."""
+    flow = flows.logit(alpha)
+    z = jnp.array([[-1e4, -25, -17, -8, 0, 5, 17, 25, 1e4]], dtype)
+    x, _ = flow.inverse((), z)
+    back, logdet = map(np.asarray, flow.forward((), x))
+    assert np.isfinite(logdet).all()
+    assert np.abs(back[0]).max() <= np.log(2.0**24) + 0.1
+    tolerance = 5e-3 if dtype == jnp.float32 else 0.2
+    np.testing.assert_allclose(back[0, 4:6].astype(float), [0, 5], atol=tolerance)
+    assert (np.diff(back[0].astype(float)) >= 0).all()
+    slope = jax.grad(lambda x: flow.forward((), x)[0].sum())(x)
+    assert (np.asarray(slope, float) > 1).all() and np.isfinite(np.asarray(slope, float)).all()
+
+
+def test_logit_outside_its_domain_is_nan():
+    x = jnp.array([[-0.06, 0.5, 1.06, jnp.nan]])  # of [-1/18, 19/18]
+    z, logdet = flows.logit(0.05).forward((), x)
+    np.testing.assert_array_equal(np.isnan(z), [[True, False, True, True]])
+    assert np.isnan(logdet).all()
+
+
+def test_five_bit_images_are_right_in_eight_bits_of_memory():
+    x = jnp.array([[0, 5, 31]], jnp.uint8)
+    y, _ = flows.dequantize(jax.random.key(0), x, 32)
+    np.testing.assert_array_equal(flows.quantize(y, 32), x)

@@ -214,3 +214,73 @@ def test_narrow_floats(name, dtype, tolerance, draw):
     assert np.isfinite(np.asarray(rows(z), np.float32)).all()
     assert_close(back, x, tolerance)
     assert_close(logdet, -back_logdet, tolerance)
+
+
+# These act on the last axis or on single numbers of an array of any rank.
+ANY_RANK = ("invertible_1x1-image", "reversal", "logit")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_example_without_its_batch_axis_is_refused(name, draw):
+    """Its two numbers were once taken for a batch of two, whose log-determinants vmap added."""
+    flow, *_ = case = CASES[name]
+    x, context = batch(case, jnp.float32)
+    params = draw(flow, x, context)
+    if name in ANY_RANK:
+        x = x[:, 0, 0]
+    latents = jax.eval_shape(flow.forward, params, *batch(case, jnp.float32))[0]
+    latents = jax.tree.map(
+        lambda z: jnp.zeros(z.shape[-1:] if name in ANY_RANK else z.shape[1:]), latents
+    )
+
+    def refused(function, x, context):
+        with pytest.raises(ValueError, match=r"^x .*expected|^z .*expected"):
+            jax.eval_shape(function, params, x, context)
+
+    one = None if context is None else context[0]
+    refused(partial(flows.log_prob, flow), x[0], one)
+    refused(jax.vmap(partial(flows.log_prob, flow), (None, 0, 0)), x, context)
+    refused(flow.forward, x[0], one)
+    refused(flow.inverse, latents, one)
+
+
+INTEGERS = {
+    "actnorm-image": jnp.bool,
+    "scaling-image": jnp.int32,
+    "invertible_1x1-vector": jnp.int32,
+    "shuffle": jnp.bool,
+    "permutation": jnp.int32,
+    "reversal": jnp.uint8,
+    "squeeze": jnp.bool,
+    "flatten": jnp.int32,
+    "logit": jnp.int32,
+    "additive-even_odd-swapped-given": jnp.bool,
+    "affine-checkerboard": jnp.int32,
+    "spline-halves": jnp.int32,
+    "checkerboard_coupling": jnp.bool,
+    "repeat-reversible": jnp.int32,
+    "multiscale": jnp.uint8,
+}
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+def test_integers_and_booleans_are_the_same_floats(name, draw):
+    flow, *_ = case = CASES[name]
+    x, context = batch(case, jnp.float32)
+    params = draw(flow, x, context)
+
+    @jax.jit
+    def numbers(x, z):
+        initial = flow.init(jax.random.key(0), x, context)
+        gradient = jax.grad(lambda p: flows.log_prob(flow, p, x, context).sum())(params)
+        return initial, gradient, flow.forward(params, x, context), flow.inverse(params, z, context)
+
+    def numbered(v):
+        return (v > 0.5).astype(INTEGERS[name])
+
+    z = jax.tree.map(
+        lambda z: jnp.resize(x, z.shape), jax.eval_shape(flow.forward, params, x, context)[0]
+    )
+    integers = jax.tree.map(numbered, (x, z))
+    floats = jax.tree.map(lambda v: v.astype(jnp.float32), integers)
+    jax.tree.map(np.testing.assert_array_equal, numbers(*integers), numbers(*floats))

@@ -55,7 +55,7 @@ def test_bases_draw_from_the_law_whose_density_they_give():
 def test_the_density_of_a_flow_integrates_to_one(transform, base, side, x64, draw):
     flow, points = stack_of(transform), np.linspace(-side, side, 500)
     grid = np.stack(np.meshgrid(points, points), -1).reshape(-1, 2)
-    params = draw(flow, grid[:1])
+    params = draw(flow, grid[:2])
     log_p = jax.jit(lambda params, x: flows.log_prob(flow, params, x, base=base))(params, grid)
     area = (points[1] - points[0]) ** 2
     assert abs(np.exp(log_p).sum() * area - 1) < 1e-3
@@ -95,7 +95,7 @@ IMAGES = np.stack(np.meshgrid(range(TOY_LEVELS), range(TOY_LEVELS)), -1).reshape
 
 
 def toy(draw):
-    params = draw(TOY, jnp.zeros((1, 2)))
+    params = draw(TOY, jnp.zeros((2, 2)))
     return params, jax.jit(lambda y: flows.log_prob(TOY, params, y))
 
 
@@ -151,7 +151,7 @@ def test_variational_dequantization_bounds_the_exact_probability(x64, draw):
     _, log_density = toy(draw)
     log_probability, _ = bin_integrals(log_density)
     noise = stack_of(affine)
-    noise_params = draw(noise, jnp.zeros((1, 2)), jnp.zeros((1, 2)), 0.2, seed=1)
+    noise_params = draw(noise, jnp.zeros((2, 2)), jnp.zeros((2, 2)), 0.2, seed=1)
     # About as wide as the uniform law's logit, so that the weights have a small variance.
     noise_params[1]["log_scale"] = jnp.full(2, 0.75)
     keys = jax.random.split(jax.random.key(0), len(IMAGES))
@@ -170,7 +170,7 @@ def multiscale_flow():
 
 def test_sample_without_temperature_is_deterministic(draw):
     flow = multiscale_flow()
-    params = draw(flow, jnp.zeros((1, 8)))
+    params = draw(flow, jnp.zeros((2, 8)))
     zeros = (jnp.zeros((3, 4)), jnp.zeros((3, 2)), jnp.zeros((3, 2)))
     expected, _ = jax.jit(flow.inverse)(params, zeros)
 
@@ -187,7 +187,7 @@ def test_sample_without_temperature_is_deterministic(draw):
 @pytest.mark.parametrize(("base", "std"), [(None, 1.0), (flows.standard_logistic(), 1.8138)])
 def test_temperature_scales_every_latent_of_every_example(base, std, draw):
     flow, examples = multiscale_flow(), 4096
-    params = draw(flow, jnp.zeros((1, 8)))
+    params = draw(flow, jnp.zeros((2, 8)))
     temperature = jnp.tile(jnp.array([0.25, 1.0, 2.0]), examples)
 
     @jax.jit
@@ -228,7 +228,7 @@ def test_sample_has_the_shape_dtype_and_context_asked_for(dtype, draw):
 def test_samples_follow_the_density(draw):
     """E over samples of q(x) / p(x) is 1 for any density q: here, a normal law."""
     flow = stack_of(spline)
-    params = draw(flow, jnp.zeros((1, 2)))
+    params = draw(flow, jnp.zeros((2, 2)))
     x = jax.jit(lambda key: flows.sample(flow, params, key, (20_000, 2)))(jax.random.key(0))
     log_p = jax.jit(lambda x: flows.log_prob(flow, params, x))(x)
     log_q = scipy.stats.norm(0, 0.7).logpdf(np.asarray(x)).sum(1)

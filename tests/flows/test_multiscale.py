@@ -79,7 +79,7 @@ def test_glow_ends_in_an_actnorm_that_has_seen_the_data():
     np.testing.assert_allclose(z.std((0, 1, 2)), np.ones(12), rtol=5e-3)
     ((steps, last),) = params
     (shifted,), _ = forward(((steps, {**last, "shift": last["shift"] + 1}),), x)
-    np.testing.assert_allclose((shifted - z)[0, 0, 0], np.exp(last["log_scale"]), rtol=1e-4)
+    np.testing.assert_allclose((shifted - z)[0, 0, 0], np.exp(last["log_scale"][0, 0]), rtol=1e-4)
 
 
 def test_glow_sets_half_aside_with_a_gaussian_prior_given_the_other_half(x64, draw):
@@ -89,7 +89,7 @@ def test_glow_sets_half_aside_with_a_gaussian_prior_given_the_other_half(x64, dr
     steps, prior = params[0]
     aside = jax.jit(flow.forward)(params, x)[0][0]
     # One level of the same steps, with a last actnorm that does nothing, shows what is cut.
-    top = {"shift": jnp.zeros(4), "log_scale": jnp.zeros(4)}
+    top = {"shift": jnp.zeros((1, 1, 4)), "log_scale": jnp.zeros((1, 1, 4))}
     level = flows.glow(1, 1, 4, mixing=flows.shuffle())
     (whole,), _ = jax.jit(level.forward)(((steps, top),), x)
     kept, moved = whole[..., :2], whole[..., 2:]

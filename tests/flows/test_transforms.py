@@ -97,7 +97,7 @@ def everything(flow, params):
             return flows.bits_per_dim(flows.log_prob(flow, params, x, context), x[0].size)
 
         keys = jax.random.split(key, 3)
-        scale = {"log_scale": jnp.linspace(0, 1, x.shape[-1])}
+        scale = {"log_scale": jnp.linspace(0, 1, x.shape[-1]).reshape((1,) * (x.ndim - 2) + (-1,))}
         noise = flows.variational_dequantize(flows.scaling(), scale, keys[0], pixels)
         drawn = flows.sample(flow, params, keys[2], x.shape, context, temperature=0.7)
         return {
