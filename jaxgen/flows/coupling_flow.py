@@ -44,15 +44,16 @@ def coupling_flow(
     if dims < 1 or layers < 1:
         raise ValueError(f"dims {dims}, layers {layers}; expected both at least 1")
     transform = transform or affine()
-    options = {"hidden": (width,) * layers, "activation": nn.tanh}
+    hidden = (width,) * layers
     if dims == 1:
-        step = autoregressive(partial(MADE, **options), transform)
+        step = autoregressive(partial(MADE, hidden=hidden, activation=nn.tanh), transform)
     else:
         network = partial(
             MLP,
+            hidden=hidden,
+            activation=nn.tanh,
             bias_init=nn.initializers.normal(1.0),
             last_init=nn.initializers.zeros,
-            **options,
         )
         step = chain(coupling(network, transform), invertible_1x1())
     flow = chain(actnorm(), repeat(step, depth))

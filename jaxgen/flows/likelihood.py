@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxgen import arguments
 from jaxgen.flows.bases import Base, standard_normal
-from jaxgen.flows.bijector import Bijector
+from jaxgen.flows.bijector import Bijector, batched
 
 
 def log_prob(bijector: Bijector, params, x, context=None, *, base: Base | None = None):
@@ -25,10 +25,10 @@ def log_prob(bijector: Bijector, params, x, context=None, *, base: Base | None =
       [B], in nats, with all constants included, at least f32.
 
     Raises:
-      ValueError: the context has another number of examples than x.
+      ValueError: x has no batch axis, or the context has another number of examples.
     """
     base = base or standard_normal()
-    x = jax.tree.map(arguments.as_float, x)
+    x = jax.tree.map(batched, x)
     batch = jax.tree.leaves(x)[0].shape[:1]
     z, logdet = bijector.forward(params, x, _for_each(context, batch))
     return base.log_prob(z) + logdet

@@ -217,7 +217,7 @@ def test_narrow_floats(name, dtype, tolerance, draw):
 
 
 # These act on the last axis or on single numbers of an array of any rank.
-ANY_RANK = ("invertible_1x1-image", "reversal", "logit")
+ANY_RANK = ("elementwise-spline", "invertible_1x1-image", "reversal", "logit")
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -238,7 +238,7 @@ def test_samples_follow_the_density(draw):
 
 def test_sample_and_log_prob_are_sample_and_log_prob(draw):
     flow = flows.chain(stack_of(affine), flows.reversal())
-    params, key = draw(flow, jnp.zeros((1, 3)), jnp.zeros((1, 2))), jax.random.key(0)
+    params, key = draw(flow, jnp.zeros((2, 3)), jnp.zeros((2, 2))), jax.random.key(0)
     base = flows.gaussian(jnp.arange(3.0), jnp.zeros(3))
     context = jnp.array([[1.0, -1.0]])
 
@@ -265,7 +265,7 @@ def test_sample_and_log_prob_of_every_latent_take_one_pass(draw):
         return inner.inverse(params, z, context)
 
     flow = flows.Bijector(inner.init, inner.forward, inverse)
-    params = draw(inner, jnp.zeros((1, 8)))
+    params = draw(inner, jnp.zeros((2, 8)))
     x, log_p = jax.jit(lambda key: flows.sample_and_log_prob(flow, params, key, (5, 8)))(
         jax.random.key(0)
     )
