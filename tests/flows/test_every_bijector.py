@@ -245,6 +245,9 @@ def test_an_example_without_its_batch_axis_is_refused(name, draw):
 
 
 INTEGERS = {
+    "elementwise-spline": jnp.int32,
+    "autoregressive-affine-given": jnp.int32,
+    "coupling_flow-given": jnp.int32,
     "actnorm-image": jnp.bool,
     "scaling-image": jnp.int32,
     "invertible_1x1-vector": jnp.int32,

@@ -305,11 +305,10 @@ def test_a_narrow_or_integer_x_is_measured_in_f32():
         np.testing.assert_allclose(actual, [expected], rtol=1e-6)
 
 
-@pytest.mark.parametrize("flow", [flows.invert(flows.scaling()), flows.invert(stack_of(affine))])
-def test_the_density_of_an_inverted_flow_is_that_of_the_inverse(flow, draw):
+@pytest.mark.parametrize("original", [flows.scaling(), stack_of(affine)])
+def test_the_density_of_an_inverted_flow_is_that_of_the_inverse(original, draw):
     x = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
-    params = draw(flow, x)
-    original = flows.invert(flow)
+    flow, params = flows.invert(original), draw(original, x)
     log_p = jax.jit(lambda x: flows.log_prob(flow, params, x))(x)
     z, logdet = jax.jit(original.inverse)(params, x)
     np.testing.assert_allclose(log_p, scipy.stats.norm.logpdf(z).sum(1) + logdet, rtol=1e-5)
