@@ -7,7 +7,17 @@ bits = bits_per_dim(log_prob(flow, params, y) + logdet, dims=32 * 32 * 3)
 x = sample(flow, params, key, (64, 32, 32, 3), temperature=0.7)
 """
 
-from jaxgen.flows.bijector import Bijector, chain, repeat, stack
+from jaxgen.flows.autoregressive import MADE, autoregressive
+from jaxgen.flows.bases import (
+    Base,
+    gaussian,
+    gaussian_full,
+    independent,
+    mixture,
+    standard_logistic,
+    standard_normal,
+)
+from jaxgen.flows.bijector import Bijector, chain, invert, repeat, stack
 from jaxgen.flows.conditioners import ConvNet, ResNet
 from jaxgen.flows.coupling import (
     Split,
@@ -20,21 +30,16 @@ from jaxgen.flows.coupling import (
     halves,
     swapped,
 )
+from jaxgen.flows.coupling_flow import coupling_flow
 from jaxgen.flows.dequantization import (
     dequantize,
     logit,
     quantize,
     variational_dequantize,
 )
+from jaxgen.flows.elementwise import elementwise
 from jaxgen.flows.glow import glow
-from jaxgen.flows.likelihood import (
-    Base,
-    bits_per_dim,
-    log_prob,
-    sample,
-    standard_logistic,
-    standard_normal,
-)
+from jaxgen.flows.likelihood import bits_per_dim, log_prob, sample, sample_and_log_prob
 from jaxgen.flows.linear import (
     actnorm,
     invertible_1x1,
@@ -49,6 +54,7 @@ from jaxgen.flows.realnvp import checkerboard_coupling, realnvp
 from jaxgen.flows.spline import rational_quadratic_spline
 
 __all__ = [
+    "MADE",
     "Base",
     "Bijector",
     "ConvNet",
@@ -58,19 +64,27 @@ __all__ = [
     "actnorm",
     "additive",
     "affine",
+    "autoregressive",
     "bits_per_dim",
     "chain",
     "checkerboard",
     "checkerboard_coupling",
     "coupling",
+    "coupling_flow",
     "dequantize",
+    "elementwise",
     "even_odd",
     "flatten",
+    "gaussian",
+    "gaussian_full",
     "glow",
     "halves",
+    "independent",
+    "invert",
     "invertible_1x1",
     "log_prob",
     "logit",
+    "mixture",
     "multiscale",
     "nice",
     "permutation",
@@ -80,6 +94,7 @@ __all__ = [
     "repeat",
     "reversal",
     "sample",
+    "sample_and_log_prob",
     "scaling",
     "shuffle",
     "squeeze",

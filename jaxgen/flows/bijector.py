@@ -240,3 +240,14 @@ def _differentiated_from_output(function, backward):
 def stack(params: Sequence[Any]):
     """Join the params of `chain(f, f, ...)` into those of `repeat(f, n)`."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
+
+
+def invert(bijector: Bijector) -> Bijector:
+    """The inverse bijection: `forward` and `inverse` change places.
+
+    Sampling then costs what the likelihood cost, and the other way round. The inverse of a masked
+    autoregressive flow is an inverse autoregressive flow (Kingma et al. 2016, arXiv 1606.04934).
+    `init` is that of `bijector`: give it a batch of the shape that `bijector` takes. A layer that
+    looks at its batch (actnorm) then normalises in the direction of `bijector`.
+    """
+    return Bijector(bijector.init, bijector.inverse, bijector.forward)

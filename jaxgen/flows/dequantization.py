@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.arguments import as_float, at_least_f32, require
+from jaxgen.flows.bases import standard_normal
 from jaxgen.flows.bijector import Bijector, batched, constant_logdet, sum_event
-from jaxgen.flows.likelihood import standard_normal
 
 
 def dequantize(key, x, levels: int = 256):
@@ -64,7 +64,7 @@ def variational_dequantize(flow: Bijector, params, key, x, levels: int = 256):
     if (shape := jax.tree.map(jnp.shape, raw)) != x.shape:
         raise ValueError(f"flow gives {shape} for x {x.shape}; expected the shape of x")
     log_sigmoid_slope = sum_event(jax.nn.log_sigmoid(raw) + jax.nn.log_sigmoid(-raw))
-    log_q = sum_event(standard_normal().log_density(eps)) - flow_logdet - log_sigmoid_slope
+    log_q = standard_normal().log_prob(eps) - flow_logdet - log_sigmoid_slope
     y = _inside_bin(x, jax.nn.sigmoid(raw), levels)
     return y, constant_logdet(-math.prod(x.shape[1:]) * math.log(levels), y) - log_q
 

@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arguments import as_float, at_least_f32, require
 from jaxgen.flows.coupling import Transform
 
 
@@ -31,10 +32,11 @@ def rational_quadratic_spline(
     Raises:
       ValueError: an argument is out of range.
     """
-    if bins < 1 or bound <= 0 or not 0 < bins * min_bin < 1 or not 0 < min_slope < 1:
+    require(above=0, bins=bins, bound=bound)
+    if bins % 1 or not 0 < bins * min_bin < 1 or not 0 < min_slope < 1:
         raise ValueError(
-            f"bins {bins}, bound {bound}, min_bin {min_bin}, min_slope {min_slope}; expected "
-            "bins >= 1, bound > 0, 0 < bins * min_bin < 1, 0 < min_slope < 1"
+            f"bins {bins}, min_bin {min_bin}, min_slope {min_slope}; expected an integer, "
+            "0 < bins * min_bin < 1 and 0 < min_slope < 1"
         )
     slope_offset = math.log(math.expm1(1 - min_slope))  # raw = 0 gives slope 1
 
@@ -45,8 +47,7 @@ def rational_quadratic_spline(
         return bound * (2 * jnp.concatenate([ends, inner, ends + 1], axis=-1) - 1)
 
     def parameters(raw, x):
-        dtype = jnp.promote_types(raw.dtype, jnp.float32)
-        raw = raw.astype(dtype).reshape(*x.shape[:-1], 3 * bins - 1, x.shape[-1])
+        raw = at_least_f32(raw).reshape(*x.shape[:-1], 3 * bins - 1, x.shape[-1])
         raw = jnp.moveaxis(raw, -2, -1)
         slopes = min_slope + jax.nn.softplus(raw[..., 2 * bins :] + slope_offset)
         slopes = jnp.minimum(slopes, 1 / min_slope)  # their squares must not overflow
@@ -79,12 +80,13 @@ def rational_quadratic_spline(
         return 2 * jnp.log(s) + jnp.log(numerator) - 2 * jnp.log(s + (d0 + d1 - 2 * s) * u)
 
     def outside_is_identity(value, result, slope):
-        inside = jnp.abs(value) < bound
-        result = jnp.where(inside, result.astype(value.dtype), value)
-        return result, jnp.where(inside, slope, 0)
+        outside = jnp.abs(at_least_f32(value)) >= bound  # not so for NaN, which stays NaN
+        result = jnp.where(outside, value, result.astype(value.dtype))
+        return result, jnp.where(outside, 0, slope)
 
     def forward(raw, x):
-        clipped = jnp.clip(x.astype(jnp.promote_types(x.dtype, jnp.float32)), -bound, bound)
+        x = as_float(x)
+        clipped = jnp.clip(at_least_f32(x), -bound, bound)
         x0, z0, width, height, d0, d1 = bin_of(raw, x, clipped, inverted=False)
         s = height / width
         t = unit((clipped - x0) / width)
@@ -93,7 +95,8 @@ def rational_quadratic_spline(
         return outside_is_identity(x, z, log_slope(t, s, d0, d1))
 
     def inverse(raw, z):
-        clipped = jnp.clip(z.astype(jnp.promote_types(z.dtype, jnp.float32)), -bound, bound)
+        z = as_float(z)
+        clipped = jnp.clip(at_least_f32(z), -bound, bound)
         x0, z0, width, height, d0, d1 = bin_of(raw, z, clipped, inverted=True)
         s = height / width
         y = clipped - z0

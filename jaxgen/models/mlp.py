@@ -55,6 +55,7 @@ class MLP(nn.Module):
       last_init: initializer of the last kernel; the other kernels start by He's rule. The
         conditioner of a coupling should start at zero, so that the coupling is the identity:
         `nn.initializers.zeros`.
+      bias_init: initializer of the hidden biases.
     """
 
     features: int
@@ -62,6 +63,7 @@ class MLP(nn.Module):
     activation: Callable = nn.relu
     final: Callable | None = None
     last_init: Callable = nn.initializers.lecun_normal()
+    bias_init: Callable = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x, context=None):
@@ -73,6 +75,7 @@ class MLP(nn.Module):
         wide = jnp.promote_types(h.dtype, jnp.float32)
         layer = partial(nn.Dense, dtype=h.dtype, param_dtype=wide)
         for width in self.hidden:
-            h = self.activation(layer(width, kernel_init=nn.initializers.he_normal())(h))
+            he = nn.initializers.he_normal()
+            h = self.activation(layer(width, kernel_init=he, bias_init=self.bias_init)(h))
         h = layer(self.features, kernel_init=self.last_init)(h)
         return h if self.final is None else self.final(h)

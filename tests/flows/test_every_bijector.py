@@ -14,6 +14,7 @@ from jaxgen.flows import Bijector
 from jaxgen.models import MLP, Conv
 
 mlp = partial(MLP, hidden=(6,), last_init=jax.nn.initializers.zeros)
+made = partial(flows.MADE, hidden=(6,))
 conv = Conv  # one convolution looks at every neighbour
 
 VECTOR, ODD = (3, 6), (3, 5)
@@ -77,6 +78,15 @@ CASES = {
     "repeat": Case(flows.repeat(step, 3), VECTOR, (3, 2)),
     "repeat-remat": Case(flows.repeat(pair, 3, remat=True), VECTOR),
     "repeat-reversible": Case(flows.repeat(step, 3, reversible=True), VECTOR, (3, 2)),
+    "elementwise-spline": Case(flows.elementwise(spline), IMAGE),
+    "autoregressive-additive": Case(flows.autoregressive(made, additive), ODD, None, False),
+    "autoregressive-affine-given": Case(flows.autoregressive(made, affine), ODD, (3, 2)),
+    "autoregressive-spline": Case(flows.autoregressive(made, spline), ODD),
+    "autoregressive-one-given": Case(flows.autoregressive(made, affine), (3, 1), (3, 2)),
+    "invert": Case(flows.invert(step), VECTOR, (3, 2)),
+    "invert-autoregressive": Case(flows.invert(flows.autoregressive(made, affine)), ODD),
+    "coupling_flow-given": Case(flows.coupling_flow(5, depth=2, width=6), ODD, (3, 2)),
+    "coupling_flow-one": Case(flows.coupling_flow(1, depth=2, width=6, transform=spline), (3, 1)),
     "multiscale": Case(
         flows.multiscale(flows.chain(flows.squeeze(), image_coupling), flows.actnorm()),
         IMAGE,
@@ -178,6 +188,9 @@ NARROW = [
     "nice",
     "realnvp-given",
     "glow",
+    "elementwise-spline",
+    "autoregressive-affine-given",
+    "coupling_flow-given",
 ]
 
 
@@ -204,7 +217,7 @@ def test_narrow_floats(name, dtype, tolerance, draw):
 
 
 # These act on the last axis or on single numbers of an array of any rank.
-ANY_RANK = ("invertible_1x1-image", "reversal", "logit")
+ANY_RANK = ("elementwise-spline", "invertible_1x1-image", "reversal", "logit")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -232,6 +245,9 @@ def test_an_example_without_its_batch_axis_is_refused(name, draw):
 
 
 INTEGERS = {
+    "elementwise-spline": jnp.int32,
+    "autoregressive-affine-given": jnp.int32,
+    "coupling_flow-given": jnp.int32,
     "actnorm-image": jnp.bool,
     "scaling-image": jnp.int32,
     "invertible_1x1-vector": jnp.int32,

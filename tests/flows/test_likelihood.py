@@ -44,8 +44,8 @@ def test_bases_draw_from_the_law_whose_density_they_give():
         (flows.standard_normal(), scipy.stats.norm),
         (flows.standard_logistic(), scipy.stats.logistic),
     ):
-        z = np.asarray(base.draw(jax.random.key(0), (4000,), jnp.float32))
-        assert scipy.stats.kstest(z, law.cdf).pvalue > 1e-3
+        z = base.sample(jax.random.key(0), jax.ShapeDtypeStruct((2, 2000), jnp.float32))
+        assert scipy.stats.kstest(np.asarray(z).ravel(), law.cdf).pvalue > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_the_density_of_a_flow_integrates_to_one(transform, base, side, x64, dra
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
 def test_bits_per_dim_of_the_uniform_density_is_log2_levels(levels):
-    uniform = flows.Base(jnp.zeros_like, jax.random.uniform)
+    uniform = flows.independent(jnp.zeros_like, jax.random.uniform)
     x = jnp.zeros((2, 3, 5, 2), jnp.uint8)
     y, logdet = flows.dequantize(jax.random.key(0), x, levels)
     nats = flows.log_prob(flows.reversal(), (), y, base=uniform) + logdet
@@ -234,3 +234,130 @@ def test_samples_follow_the_density(draw):
     log_q = scipy.stats.norm(0, 0.7).logpdf(np.asarray(x)).sum(1)
     ratio = np.exp(log_q - np.asarray(log_p))
     assert abs(ratio.mean() - 1) < 5 * ratio.std() / np.sqrt(len(ratio)) < 0.1
+
+
+def test_sample_and_log_prob_are_sample_and_log_prob(draw):
+    flow = flows.chain(stack_of(affine), flows.reversal())
+    params, key = draw(flow, jnp.zeros((2, 3)), jnp.zeros((2, 2))), jax.random.key(0)
+    base = flows.gaussian(jnp.arange(3.0), jnp.zeros(3))
+    context = jnp.array([[1.0, -1.0]])
+
+    @jax.jit
+    def both(params, context):
+        x, log_p = flows.sample_and_log_prob(flow, params, key, (64, 3), context, base=base)
+        drawn = flows.sample(flow, params, key, (64, 3), context, base=base)
+        return x, log_p, drawn, flows.log_prob(flow, params, x, context, base=base)
+
+    x, log_p, drawn, expected = both(params, context)
+    np.testing.assert_allclose(x, drawn, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(log_p, expected, rtol=1e-5, atol=1e-5)
+    # One context for 64 examples is 64 times this context.
+    np.testing.assert_allclose(log_p, both(params, jnp.tile(context, (64, 1)))[1], rtol=1e-6)
+    assert np.abs(log_p - both(params, context + 1)[3]).min() > 1e-3
+
+
+def test_sample_and_log_prob_of_every_latent_take_one_pass(draw):
+    calls = []
+    inner = multiscale_flow()
+
+    def inverse(params, z, context=None):
+        calls.append("inverse")
+        return inner.inverse(params, z, context)
+
+    flow = flows.Bijector(inner.init, inner.forward, inverse)
+    params = draw(inner, jnp.zeros((2, 8)))
+    x, log_p = jax.jit(lambda key: flows.sample_and_log_prob(flow, params, key, (5, 8)))(
+        jax.random.key(0)
+    )
+    assert calls == ["inverse"]
+    np.testing.assert_allclose(log_p, jax.jit(partial(flows.log_prob, flow))(params, x), rtol=1e-4)
+
+
+def test_fits_the_reverse_divergence_to_a_gaussian():
+    """Variational inference: E_q (log q - log p) of one affine layer falls to 0, KL's minimum."""
+    flow, target = (
+        flows.elementwise(affine),
+        flows.gaussian(jnp.array([1.0, -2.0]), jnp.array([0.5, -1])),
+    )
+
+    def loss(params, key):
+        x, log_q = flows.sample_and_log_prob(flow, params, key, (64, 2))
+        return (log_q - target.log_prob(x)).mean()
+
+    @jax.jit
+    def fit(params, keys):
+        step = jax.value_and_grad(loss)
+        return jax.lax.scan(lambda p, k: (p - 0.05 * step(p, k)[1], step(p, k)[0]), params, keys)
+
+    params, losses = fit(jnp.zeros(4), jax.random.split(jax.random.key(0), 2000))
+    assert losses[0] > 1
+    assert abs(losses[-50:].mean()) < 0.01
+    x = flows.sample(flow, params, jax.random.key(1), (2000, 2))
+    np.testing.assert_allclose(x.mean(0), [1, -2], atol=0.1)
+
+
+def test_a_narrow_or_integer_x_is_measured_in_f32():
+    """-x^2 / 2 of an f16 300 overflows f16, though log p = -45,001 does not."""
+    expected = scipy.stats.norm.logpdf(300.0)
+    for x in (jnp.full((1, 1), 300.0, jnp.float16), np.full((1, 1), 300), jnp.full((1, 1), 300.0)):
+        actual = flows.log_prob(flows.reversal(), (), x)
+        assert actual.dtype == jnp.float32
+        np.testing.assert_allclose(actual, [expected], rtol=1e-6)
+
+
+@pytest.mark.parametrize("original", [flows.scaling(), stack_of(affine)])
+def test_the_density_of_an_inverted_flow_is_that_of_the_inverse(original, draw):
+    x = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    flow, params = flows.invert(original), draw(original, x)
+    log_p = jax.jit(lambda x: flows.log_prob(flow, params, x))(x)
+    z, logdet = jax.jit(original.inverse)(params, x)
+    np.testing.assert_allclose(log_p, scipy.stats.norm.logpdf(z).sum(1) + logdet, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(original.forward)(params, z)[0], x, rtol=1e-4, atol=1e-5)
+
+
+def test_calls_that_are_not_jitted_trace_the_layers_no_more_than_once(draw):
+    traced = []
+    layer = flows.coupling(mlp, affine)
+
+    def count(function):
+        def run(params, x, context=None):
+            if isinstance(x, jax.core.Tracer):
+                traced.append(x.shape)
+            return function(params, x, context)
+
+        return run
+
+    flow = flows.Bijector(layer.init, count(layer.forward), count(layer.inverse))
+    params, key = draw(layer, jnp.zeros((1, 4))), jax.random.key(0)
+    for _ in range(3):
+        x = flows.sample(flow, params, key, (2, 4))
+        flows.log_prob(flow, params, x)
+        flows.sample_and_log_prob(flow, params, key, (2, 4))
+    assert len(traced) == 1  # the shapes of the latents, which later calls remember
+
+
+PLAIN, KEY, X = flows.reversal(), jax.random.key(0), jnp.zeros((4, 2))
+REFUSES = {
+    "temperature -1; expected": lambda: flows.sample(PLAIN, (), KEY, (4, 2), temperature=-1),
+    "temperature nan; expected": lambda: flows.sample(
+        PLAIN, (), KEY, (4, 2), temperature=float("nan")
+    ),
+    r"temperature \[ *1\. +-2\.\]; expected": lambda: flows.sample(
+        PLAIN, (), KEY, (2, 2), temperature=np.array([1.0, -2.0])
+    ),
+    r"context \(3, 5\); expected 4 examples as in x, or 1": lambda: flows.log_prob(
+        PLAIN, (), X, jnp.zeros((3, 5))
+    ),
+    r"context \(2,\); expected 4 examples": lambda: flows.sample(
+        PLAIN, (), KEY, (4, 2), {"label": jnp.zeros(2, jnp.int32)}
+    ),
+    r"context \(8, 5\); expected 4 examples": lambda: flows.sample_and_log_prob(
+        PLAIN, (), KEY, (4, 2), jnp.zeros((8, 5))
+    ),
+}
+
+
+@pytest.mark.parametrize("message", REFUSES)
+def test_refusals(message):
+    with pytest.raises(ValueError, match=message):
+        REFUSES[message]()

@@ -163,3 +163,51 @@ def test_inverse_does_not_cancel_next_to_a_steep_knot():
         expected = np.asarray(inverse(raw, z.astype(np.float64))[0])
     actual, _ = inverse(raw.astype(np.float32), z)
     np.testing.assert_allclose(actual, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+@pytest.mark.parametrize("name", ["forward", "inverse"])
+def test_half_precision_is_rounded_at_the_ends_alone(name, dtype):
+    """Also next to a bound that half precision does not hold: 3.3 is 3.297 in bf16."""
+    function = getattr(rational_quadratic_spline(BINS, 3.3), name)
+    x = jnp.concatenate([jnp.linspace(-4, 4, 200), jnp.array([-3.3, 3.3])])[:, None].astype(dtype)
+    raw = jnp.asarray(draw_raw(202), dtype)
+    y, log_slope = jax.jit(function)(raw, x)
+    assert y.dtype == dtype
+    assert log_slope.dtype == jnp.float32
+    with jax.enable_x64(True):
+        wide, wide_slope = jax.jit(function)(np.asarray(raw, np.float64), np.asarray(x, np.float64))
+    step = float(jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(np.asarray(y, np.float64), wide, rtol=step, atol=1e-5)
+    np.testing.assert_allclose(log_slope, wide_slope, atol=1e-4)
+
+
+def test_integers_are_floats():
+    x, raw = np.arange(-3, 4)[:, None], jnp.asarray(draw_raw(7), jnp.float32)
+    for function in (forward, inverse):
+        for actual, expected in zip(function(raw, x), function(raw, 1.0 * x), strict=True):
+            assert actual.dtype == jnp.float32
+            np.testing.assert_array_equal(actual, expected)
+
+
+def test_nan_stays_nan_in_the_value_and_in_the_slope():
+    for function in (forward, inverse):
+        y, log_slope = function(jnp.zeros((1, SPLINE.size)), jnp.full((1, 1), jnp.nan))
+        assert np.isnan(y).all()
+        assert np.isnan(log_slope).all()
+
+
+REFUSES = {
+    "bound nan": lambda: rational_quadratic_spline(bound=float("nan")),
+    "bound inf": lambda: rational_quadratic_spline(bound=float("inf")),
+    "bins 2.5": lambda: rational_quadratic_spline(2.5),
+    "bins nan": lambda: rational_quadratic_spline(float("nan")),
+    "min_bin nan": lambda: rational_quadratic_spline(min_bin=float("nan")),
+    "min_slope nan": lambda: rational_quadratic_spline(min_slope=float("nan")),
+}
+
+
+@pytest.mark.parametrize("message", REFUSES)
+def test_refusals(message):
+    with pytest.raises(ValueError, match=message):
+        REFUSES[message]()

@@ -15,6 +15,7 @@ from jaxgen.models import MLP, Conv
 N = 8  # devices, from conftest
 mlp = partial(MLP, hidden=(6,), last_init=jax.nn.initializers.zeros)
 step = flows.chain(flows.actnorm(), flows.invertible_1x1(), flows.coupling(mlp, flows.affine()))
+made = partial(flows.MADE, hidden=(6,))
 image_step = flows.chain(flows.actnorm(), flows.coupling(Conv, flows.affine()))
 FLOWS = {
     "repeat": (flows.repeat(step, 2), (4,)),
@@ -24,7 +25,52 @@ FLOWS = {
         flows.multiscale(flows.chain(flows.squeeze(), flows.repeat(image_step, 2)), image_step),
         (2, 2, 2),
     ),
+    "vector": (
+        flows.chain(
+            flows.elementwise(flows.rational_quadratic_spline(3)),
+            flows.coupling_flow(4, depth=2, width=6),
+            flows.autoregressive(made, flows.affine()),
+            flows.invert(flows.autoregressive(made, flows.affine())),
+        ),
+        (4,),
+    ),
 }
+
+
+def bases(mean, log_std, factor, logits, rows, z):
+    """Every base with parameters. Draws without noise, for a generator's depends on the dtype."""
+    shared = {
+        "gaussian": flows.gaussian(mean[0], log_std[0]),
+        "gaussian_full": flows.gaussian_full(mean[0], factor),
+        "mixture": flows.mixture(logits, mean, log_std),
+        "independent": flows.independent(lambda z: -jnp.abs(z) - jnp.log(2), jax.random.laplace),
+        "standard_normal": flows.standard_normal(),
+        "standard_logistic": flows.standard_logistic(),
+    }
+    one = flows.mixture(jnp.array([0.0, 1e4]), mean, log_std)  # component 1, whatever is drawn
+    each = flows.gaussian(rows, 0 * rows)
+    draws = [
+        base.sample(jax.random.key(0), z, 0.0) for base in (shared["gaussian_full"], one, each)
+    ]
+    return {name: base.log_prob(z) for name, base in shared.items()}, each.log_prob(z), draws
+
+
+def draw_bases(rng):
+    factor = 0.3 * rng.normal(size=(3, 3)) + np.eye(3)
+    return (
+        *(0.5 * rng.normal(size=s) for s in ((2, 3), (2, 3))),
+        factor,
+        *(rng.normal(size=s) for s in ((2,), (4, 3), (4, 3))),
+    )
+
+
+# Of functions that compute in f32 between their ends; flows of a narrow x do not, see below.
+CASES = {"bases": (bases, draw_bases)}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_everywhere(name, works_everywhere):
+    works_everywhere(*CASES[name])
 
 
 def mesh():
@@ -60,12 +106,15 @@ def everything(flow, params):
             "variational_dequantize": noise,
             "dequantize": flows.dequantize(keys[1], pixels),
             "sample": drawn,
+            "sample_and_log_prob": flows.sample_and_log_prob(
+                flow, params, keys[2], x.shape, context[:1]
+            ),
         }
 
     return run
 
 
-@pytest.mark.parametrize("name", ["reversible", "multiscale"])
+@pytest.mark.parametrize("name", ["reversible", "multiscale", "vector"])
 def test_pmap_vmap_and_shard_map_equal_the_plain_call(name, draw):
     flow, shape = FLOWS[name]
     params = draw(flow, jnp.zeros((2, *shape)), jnp.zeros((2, 3)))
@@ -168,7 +217,7 @@ def test_vmap_over_an_ensemble_of_params(draw):
     assert_close(jax.jit(jax.vmap(gradient))(flows.stack(members)), expected)
 
 
-@pytest.mark.parametrize("name", ["repeat", "spline", "multiscale"])
+@pytest.mark.parametrize("name", ["repeat", "spline", "multiscale", "vector"])
 def test_log_prob_in_narrow_floats(name, draw):
     flow, shape = FLOWS[name]
     log_prob = jax.jit(lambda params, x: flows.log_prob(flow, params, x))
