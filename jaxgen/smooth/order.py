@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jax import lax
 
 
-@jax.custom_jvp
 def sort_with_places(x, valid):
     """Returns (x sorted along the last axis, place of each x among them).
 
@@ -25,21 +24,27 @@ def sort_with_places(x, valid):
       [..., n], and integers in [0, n), [..., n].
     """
     # -0 is 0 for the search, too.
-    keys = _integers(jnp.where(valid & ~jnp.isnan(x), jnp.where(x == 0, 0, x), jnp.inf))
+    keys = jnp.where(valid & ~jnp.isnan(x), jnp.where(x == 0, 0, x), jnp.inf)
+    keys = _integers(lax.stop_gradient(keys))
     keys_sorted = lax.sort(keys, is_stable=False)
+    places = _count_smaller(keys_sorted, keys)
     x_sorted = lax.bitcast_convert_type(_flip(keys_sorted), x.dtype)
-    return x_sorted, _count_smaller(keys_sorted, keys)
+    return _rearranged(x, x_sorted, places), places
 
 
-@sort_with_places.defjvp
-def _sort_with_places_jvp(primals, tangents):
-    x, valid = primals
-    x_sorted, places = sort_with_places(x, valid)
+@jax.custom_jvp
+def _rearranged(x, x_sorted, places):
+    """x_sorted, as a function of x."""
+    return x_sorted
+
+
+@_rearranged.defjvp
+def _rearranged_jvp(primals, tangents):
+    x, x_sorted, places = primals
     start = run_starts(x_sorted)
     of_x = take(start, places)
     total, count = sum_runs(tangents[0], of_x), sum_runs(jnp.ones_like(x), of_x)
-    tangent = total[start] / jnp.maximum(count[start], 1)
-    return (x_sorted, places), (tangent, jnp.zeros(places.shape, jax.dtypes.float0))
+    return x_sorted, total[start] / jnp.maximum(count[start], 1)
 
 
 def take(values, places):
@@ -65,7 +70,7 @@ def sum_runs(x, start):
 
 def _flat(places):
     n = places.shape[-1]
-    row = lax.broadcasted_iota(places.dtype, (places.size // n, n), 0)
+    row = lax.broadcasted_iota(places.dtype, (places.size // max(n, 1), n), 0)
     return row.reshape(places.shape) * n + places
 
 

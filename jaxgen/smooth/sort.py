@@ -34,7 +34,7 @@ def soft_sort(x, *, temperature=0.1, scale=None, axis=-1, where=None):
     temperature -> 0 gives sort(x), temperature -> infinity gives mean(x) everywhere.
 
     Args:
-      x: scores, of magnitude below 1e38.
+      x: scores; magnitudes above 2^120 count as 2^120.
       temperature: > 0, in units of `scale`; at 0.1 gaps above 10 scale / n are reduced.
       scale: > 0, in units of x; None for std(x).
       axis: the axis of the n scores.
@@ -49,12 +49,12 @@ def soft_sort(x, *, temperature=0.1, scale=None, axis=-1, where=None):
       ValueError: temperature <= 0 or scale <= 0.
     """
     s = _scores(x, temperature, scale, axis, where)
-    z = s.scale * (s.index / (s.n * s.temperature))
-    pools = _pools(isotonic_regression(_inside(s, z - (s.sorted - s.centre))), s.index)
+    z = s.scale * (s.position / (s.n * s.temperature))
+    pools = _pools(isotonic_regression(_inside(s, z - (s.sorted - s.centre))), s.position)
     first = lax.stop_gradient(s.sorted.reshape(-1)[pools.start])
     mean = first + sum_runs(s.sorted - first, pools.start)[pools.start] / pools.size
     step = s.scale / (s.n * s.temperature)
-    v = mean + step * (s.index - pools.first - 0.5 * (pools.size - 1))
+    v = mean + step * (s.position - pools.first - 0.5 * (pools.size - 1))
     return like(x, jnp.moveaxis(jnp.where(s.inside, v, 0), -1, axis))
 
 
@@ -70,7 +70,7 @@ def soft_rank(x, *, temperature=1.0, scale=None, axis=-1, where=None):
     temperature -> infinity gives (n + 1) / 2 everywhere.
 
     Args:
-      x: scores, of magnitude below 1e38.
+      x: scores; magnitudes above 2^120 count as 2^120.
       temperature: > 0, in units of `scale`.
       scale: > 0, in units of x; None for std(x).
       axis: the axis of the n scores.
@@ -84,8 +84,8 @@ def soft_rank(x, *, temperature=1.0, scale=None, axis=-1, where=None):
       ValueError: temperature <= 0 or scale <= 0.
     """
     s = _scores(x, temperature, scale, axis, where)
-    fit = isotonic_regression(_inside(s, _stretched(s) - s.index))
-    pools = _pools(fit, s.index, s.places)
+    fit = isotonic_regression(_inside(s, _stretched(s) - s.position))
+    pools = _pools(fit, s.position, s.places)
     lowest, highest = pools.first + 1, pools.first + pools.size
     # Relative to the first of the pool: the mean of equal numbers is rounded.
     gap = s.x - lax.stop_gradient(s.sorted.reshape(-1)[pools.start])
@@ -110,10 +110,10 @@ def soft_sort_kl(x, *, temperature=0.1, scale=None, axis=-1, where=None):
     s = _scores(x, temperature, scale, axis, where)
     step = 1 / (s.n * s.temperature)
     w = (s.sorted - s.centre) / s.scale
-    fit = kl_isotonic_regression(_inside(s, s.index * step), _inside(s, w))
-    pools = _pools(fit, s.index)
+    fit = kl_isotonic_regression(_inside(s, s.position * step), _inside(s, w))
+    pools = _pools(fit, s.position)
     last = lax.stop_gradient(s.sorted.reshape(-1)[pools.start + pools.size.astype(int) - 1])
-    below = step * (s.index - pools.first - (pools.size - 1))
+    below = step * (s.position - pools.first - (pools.size - 1))
     pooled = lambda logits: sum_runs(jnp.exp(logits), pools.start)[pools.start]  # noqa: E731
     log_ratio = jnp.log(pooled((s.sorted - last) / s.scale)) - jnp.log(pooled(below))
     v = last + s.scale * (log_ratio + below)
@@ -131,8 +131,8 @@ def soft_rank_kl(x, *, temperature=1.0, scale=None, axis=-1, where=None):
     those of `soft_rank`. Arguments, result and errors as for `soft_rank`.
     """
     s = _scores(x, temperature, scale, axis, where)
-    fit = kl_isotonic_regression(_inside(s, _stretched(s)), jnp.log(s.index + 1))
-    pools = _pools(fit, s.index, s.places)
+    fit = kl_isotonic_regression(_inside(s, _stretched(s)), jnp.log(s.position + 1))
+    pools = _pools(fit, s.position, s.places)
     last = lax.stop_gradient(s.sorted.reshape(-1)[pools.start + pools.size.astype(int) - 1])
     weights = jnp.exp(s.n * ((s.x - last) / s.scale / s.temperature))
     total = pools.size * (pools.first + 0.5 * (pools.size + 1))
@@ -208,7 +208,7 @@ class _Scores(NamedTuple):
     sorted: jax.Array
     inside: jax.Array  # the valid ones of `sorted`
     places: jax.Array  # of x in `sorted`
-    index: jax.Array  # 0, ..., of the entries of `sorted`, a float
+    position: jax.Array  # 0, ..., of the entries of `sorted`, a float
     n: jax.Array  # number of valid scores, at least 1
     centre: jax.Array  # the middle one of `sorted`, a constant
     scale: jax.Array
@@ -219,7 +219,7 @@ class _Pools(NamedTuple):
     """The pools that scores belong to."""
 
     start: jax.Array  # of the pool in the flattened array
-    first: jax.Array  # index of the pool's first score in its row, a float
+    first: jax.Array  # position of the pool's first score in its row, a float
     size: jax.Array  # number of scores, a float
 
 
@@ -231,18 +231,20 @@ def _scores(x, temperature, scale, axis, where):
     n = jnp.maximum(jnp.sum(valid, axis=-1, keepdims=True, dtype=x.dtype), 1)
     middle = jnp.broadcast_to((n.astype(jnp.int32) - 1) // 2, places.shape)
     centre = lax.stop_gradient(take(x_sorted, middle)[..., :1])
-    index = lax.broadcasted_iota(x.dtype, x.shape, x.ndim - 1)
+    position = lax.broadcasted_iota(x.dtype, x.shape, x.ndim - 1)
     (temperature,) = axis_last(axis, temperature)
     if scale is None:
         scale = _standard_deviation(jnp.where(valid, x - centre, 0), valid, n)
     else:
         (scale,) = axis_last(axis, scale)
-    return _Scores(x, valid, x_sorted, inside, places, index, n, centre, scale, temperature)
+    return _Scores(x, valid, x_sorted, inside, places, position, n, centre, scale, temperature)
 
 
 def _sorted(x, axis, where):
     """(x, mask of the valid ones, x sorted, mask of these, places of x), axis last."""
     x, valid = axis_last(axis, *masked_scores(x, where))
+    limit = 2.0**120  # differences must not overflow, nor one over them underflow
+    x = jnp.where(x > limit, limit, jnp.where(x < -limit, -limit, x))
     # One NaN makes all of its row NaN, in value and gradient.
     poison = jnp.where(jnp.any(jnp.isnan(x), axis=-1, keepdims=True), jnp.nan, 1).astype(x.dtype)
     x_sorted, places = sort_with_places(x, valid)
@@ -257,7 +259,7 @@ def _standard_deviation(x, valid, n):
     """Standard deviation of the valid x; 1, without gradient, if all are 0."""
     unit = lax.stop_gradient(jnp.max(jnp.abs(x), axis=-1, keepdims=True, initial=0))
     some = unit > 0
-    unit = jnp.where(some, unit, 1)  # squares of small x would underflow
+    unit = jnp.where(some, unit, 1)  # squares would overflow and underflow
     x = x / unit
     x = jnp.where(valid, x - jnp.sum(x, axis=-1, keepdims=True) / n, 0)
     variance = jnp.sum(x**2, axis=-1, keepdims=True) / n
@@ -272,9 +274,9 @@ def _inside(s, values):
     return lax.stop_gradient(jnp.where(s.inside, values, jnp.inf))
 
 
-def _pools(fit, index, places=None):
+def _pools(fit, position, places=None):
     """Pools from an isotonic fit of the sorted scores; of those at `places`, else of the sorted."""
     start = run_starts(fit)
     size = sum_runs(jnp.ones_like(fit), start)
     start = start if places is None else take(start, places)
-    return _Pools(start, index.reshape(-1)[start], size[start])
+    return _Pools(start, position.reshape(-1)[start], size[start])

@@ -26,10 +26,14 @@ class _Law(NamedTuple):
     quantile: Callable
 
 
+def _minus_abs(u):
+    """-|u|. At 0 the slope is that of u < 0, as that of the other branches is."""
+    return jnp.where(u > 0, -u, u)
+
+
 def _laplace_cdf(u):
-    above = u > 0  # one comparison for both, so that the slope at 0 is that of one branch
-    tail = 0.5 * jnp.exp(jnp.where(above, -u, u))
-    return jnp.where(above, 1 - tail, tail)
+    tail = 0.5 * jnp.exp(_minus_abs(u))
+    return jnp.where(u > 0, 1 - tail, tail)
 
 
 _LOGISTIC = _Law(
@@ -39,7 +43,7 @@ _LOGISTIC = _Law(
 )
 _LAPLACE = _Law(
     _laplace_cdf,
-    lambda u: -jnp.sign(u) * u - np.log(2),  # the slope at 0 is 0, between those of both sides
+    lambda u: _minus_abs(u) - np.log(2),
     lambda p: jnp.where(p < 0.5, jnp.log(2 * p), -jnp.log(2 * (1 - p))),
 )
 
@@ -88,12 +92,14 @@ def _top_k(law, x, k, temperature, axis, where):
         raise ValueError(f"k {k}; expected a Python integer >= 1 and <= {n}, the number of scores")
     scores, valid, temperature = axis_last(axis, *masked_scores(x, where), temperature)
     limit = jnp.finfo(scores.dtype).max / 4
-    # Solved twice: a threshold far from 0 is rounded coarsely. In units of x its distance to the
-    # scores that it divides is exact.
+    # Solved twice: a threshold far from 0 is rounded coarsely. Differences from the score next to
+    # it are exact.
     fixed = lax.stop_gradient(scores)
     largest = jnp.max(jnp.abs(fixed), axis=-1, keepdims=True)
-    unit = jnp.maximum(lax.stop_gradient(temperature), largest / limit)
-    centre = unit * _solve(law, k, fixed / unit, valid)
+    z = fixed / jnp.maximum(lax.stop_gradient(temperature), largest / limit)
+    distance = jnp.where(valid, jnp.abs(z - _solve(law, k, z, valid)), jnp.inf)
+    nearest = jnp.argmin(distance, axis=-1, keepdims=True)
+    centre = jnp.take_along_axis(fixed, nearest, axis=-1)
     z = jnp.clip((scores - centre) / temperature, -limit, limit)
     p = law.cdf(z - _threshold(law, k, z, valid))
     few = (jnp.sum(valid, axis=-1, keepdims=True) <= k) & ~jnp.isnan(centre)
