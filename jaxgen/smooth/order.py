@@ -41,9 +41,8 @@ def _rearranged(x, x_sorted, places):
 @_rearranged.defjvp
 def _rearranged_jvp(primals, tangents):
     x, x_sorted, places = primals
-    start = run_starts(x_sorted)
-    of_x = take(start, places)
-    total, count = sum_runs(tangents[0], of_x), sum_runs(jnp.ones_like(x), of_x)
+    start, start_of_x = run_starts(x_sorted), _flat(places)
+    total, count = (sum_runs(values, start_of_x) for values in (tangents[0], jnp.ones_like(x)))
     return x_sorted, total[start] / jnp.maximum(count[start], 1)
 
 
@@ -52,15 +51,13 @@ def take(values, places):
     return values.reshape(-1)[_flat(places)]
 
 
-def run_starts(values):
-    """Where the run of equal neighbours that each of `values` [..., n] is in starts.
+def run_starts(ordered):
+    """Where the run of equal numbers that each of `ordered` [..., n] is in starts.
 
     Returns:
       Indices into the flattened array, [..., n].
     """
-    first = jnp.ones_like(values[..., :1], bool)
-    first = jnp.concatenate([first, values[..., 1:] != values[..., :-1]], axis=-1).reshape(-1)
-    return lax.cummax(jnp.where(first, jnp.arange(values.size), 0)).reshape(values.shape)
+    return _flat(_count_smaller(ordered, ordered))
 
 
 def sum_runs(x, start):
