@@ -43,7 +43,9 @@ def _rearranged_jvp(primals, tangents):
     x, x_sorted, places = primals
     start, start_of_x = run_starts(x_sorted), _flat(places)
     total, count = (sum_runs(values, start_of_x) for values in (tangents[0], jnp.ones_like(x)))
-    return x_sorted, total[start] / jnp.maximum(count[start], 1)
+    # Called again, so that the next derivative sees a function of x.
+    value = _rearranged(x, x_sorted, places)
+    return value, total[start] / jnp.maximum(count[start], 1)
 
 
 def take(values, places):
@@ -81,12 +83,20 @@ def _flip(bits):
     return jnp.where(bits < 0, bits ^ jnp.iinfo(bits.dtype).max, bits)
 
 
+@jax.jit  # outside of jit the loop would recompile every time
 def _count_smaller(ordered, keys):
-    """Number of the `ordered` [..., n] below each of the keys [..., n]; binary search."""
+    """Number of the `ordered` [..., n] below each of the keys [..., n]; at most n - 1.
+
+    A loop, because XLA would repeat unrolled steps in all that uses the result.
+    """
     n = keys.shape[-1]
-    count = jnp.zeros(keys.shape, jnp.int32)
-    for bit in reversed(range(n.bit_length())):
-        more = count + 2**bit
+    steps = n.bit_length()
+
+    def halve(i, count):
+        more = count + jnp.left_shift(1, steps - 1 - i).astype(count.dtype)
         found = take(ordered, jnp.minimum(more, n) - 1)
-        count = jnp.where((more <= n) & (found < keys), more, count)
-    return jnp.minimum(count, n - 1)
+        return jnp.where((more <= n) & (found < keys), more, count)
+
+    # Not a constant: under shard_map it varies over the devices as the keys do.
+    zero = 0 * jnp.isnan(keys)
+    return jnp.minimum(lax.fori_loop(0, steps, halve, zero.astype(jnp.int32)), n - 1)

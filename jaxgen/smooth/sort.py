@@ -109,8 +109,8 @@ def soft_sort_kl(x, *, temperature=0.1, scale=None, axis=-1, where=None):
     """
     s = _scores(x, temperature, scale, axis, where)
     step = 1 / (s.n * s.temperature)
-    w = (s.sorted - s.centre) / s.scale
-    fit = kl_isotonic_regression(_inside(s, s.position * step), _inside(s, w))
+    w = lax.stop_gradient(jnp.where(s.inside, (s.sorted - s.centre) / s.scale, 0))
+    fit = kl_isotonic_regression(_inside(s, s.position * step), w)
     pools = _pools(fit, s.position)
     last = lax.stop_gradient(s.sorted.reshape(-1)[pools.start + pools.size.astype(int) - 1])
     below = step * (s.position - pools.first - (pools.size - 1))
