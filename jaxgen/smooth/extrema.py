@@ -70,7 +70,8 @@ def boltzmann_max(x, *, temperature=1.0, axis=-1, where=None):
     x, valid = masked_scores(x, where)
     log_p, top, _ = log_softmax(x, valid, temperature, axis)
     # Relative to the top: with a large offset in x the terms of the gradient would cancel.
-    value = jnp.sum(jnp.exp(log_p) * (x - top), axis=axis) + jnp.squeeze(top, axis)
+    gap = jnp.maximum(x - top, jnp.finfo(x.dtype).min)  # 0 times infinity would be NaN
+    value = jnp.sum(jnp.exp(log_p) * gap, axis=axis) + jnp.squeeze(top, axis)
     return jnp.where(jnp.any(valid, axis=axis), value, -jnp.inf)
 
 
