@@ -39,7 +39,14 @@ from jaxgen.smooth.extrema import (
     soft_one_hot,
     straight_through_one_hot,
 )
-from jaxgen.smooth.sort import pairwise_rank, soft_permutation, soft_rank, soft_sort
+from jaxgen.smooth.sort import (
+    pairwise_rank,
+    soft_permutation,
+    soft_rank,
+    soft_rank_kl,
+    soft_sort,
+    soft_sort_kl,
+)
 from jaxgen.smooth.top_k import laplace_top_k, sigmoid_top_k
 
 __all__ = [
@@ -71,6 +78,8 @@ __all__ = [
     "soft_one_hot",
     "soft_permutation",
     "soft_rank",
+    "soft_rank_kl",
     "soft_sort",
+    "soft_sort_kl",
     "straight_through_one_hot",
 ]

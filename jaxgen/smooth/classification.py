@@ -140,7 +140,7 @@ def f_beta_score(counts: FBetaCounts, *, zero_division=0.0):
       In [0, 1], of the shape of the counts, in at least f32.
     """
     numerator, denominator = map(at_least_f32, counts)
-    empty = denominator == 0
+    empty = (denominator == 0) & (numerator == 0)  # not where the numerator is NaN
     return jnp.where(empty, zero_division, numerator / jnp.where(empty, 1, denominator))
 
 
@@ -173,6 +173,8 @@ def _log_likelihood(logits, labels, temperature, where):
     if labels.shape != logits.shape[:-1] or not jnp.issubdtype(labels.dtype, jnp.integer):
         found = f"{labels.dtype}{list(labels.shape)}"
         raise ValueError(f"labels {found}; expected integers {list(logits.shape[:-1])}")
+    if not logits.shape[-1]:
+        raise ValueError(f"logits {logits.shape}; expected at least one class")
     scores, valid = masked_scores(logits, where)
     log_p = log_softmax(scores, valid, temperature, -1)[0]
     return jnp.take_along_axis(log_p, labels[..., None], axis=-1)[..., 0]

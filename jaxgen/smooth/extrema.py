@@ -8,7 +8,7 @@ standard deviation is a good start.
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgen.arguments import at_least_f32, require
+from jaxgen.arguments import as_float, at_least_f32, require
 from jaxgen.smooth.masking import like, log_softmax, masked_scores
 
 
@@ -68,8 +68,11 @@ def boltzmann_max(x, *, temperature=1.0, axis=-1, where=None):
     """
     require(above=0, temperature=temperature)
     x, valid = masked_scores(x, where)
-    p = jnp.exp(log_softmax(x, valid, temperature, axis)[0])
-    return jnp.where(jnp.any(valid, axis=axis), jnp.sum(p * x, axis=axis), -jnp.inf)
+    log_p, top, _ = log_softmax(x, valid, temperature, axis)
+    # Relative to the top: with a large offset in x the terms of the gradient would cancel.
+    gap = jnp.maximum(x - top, jnp.finfo(x.dtype).min)  # 0 times infinity would be NaN
+    value = jnp.sum(jnp.exp(log_p) * gap, axis=axis) + jnp.squeeze(top, axis)
+    return jnp.where(jnp.any(valid, axis=axis), value, -jnp.inf)
 
 
 def smooth_maximum(x, y, *, temperature=1.0):
@@ -102,7 +105,7 @@ def smooth_minimum(x, y, *, temperature=1.0):
     `smooth_maximum`.
     """
     require(above=0, temperature=temperature)
-    return -smooth_maximum(-jnp.asarray(x), -jnp.asarray(y), temperature=temperature)
+    return -smooth_maximum(-as_float(x), -as_float(y), temperature=temperature)
 
 
 def soft_one_hot(x, *, temperature=1.0, axis=-1, where=None):
@@ -139,8 +142,12 @@ def straight_through_one_hot(x, *, temperature=1.0, axis=-1, where=None):
     log_p = log_softmax(scores, valid, temperature, axis)[0]
     # Uses the scores, because a high temperature can round different scores to the same log_p.
     ordered = jnp.where(valid, scores, -jnp.inf)
-    first = jnp.argmax(lax.stop_gradient(ordered), axis=axis, keepdims=True)
-    hard = (lax.broadcasted_iota(first.dtype, scores.shape, axis % scores.ndim) == first) & valid
+    top = jnp.max(ordered, axis=axis, keepdims=True, initial=-jnp.inf)
+    index = lax.broadcasted_iota(jnp.int32, scores.shape, axis % scores.ndim)
+    first = jnp.min(
+        jnp.where(ordered == top, index, index.size), axis, keepdims=True, initial=index.size
+    )
+    hard = (index == first) & valid
     p = jnp.exp(log_p)
     return like(x, hard + (p - lax.stop_gradient(p)))
 

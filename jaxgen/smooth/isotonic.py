@@ -25,38 +25,69 @@ def isotonic_regression(y):
     Returns:
       v, of the shape and dtype of y.
     """
-    *batch, n = y.shape
-    size = jnp.max(jnp.where(jnp.isfinite(y), jnp.abs(y), 0), axis=-1, keepdims=True)
-    tolerance = jnp.finfo(y.dtype).eps * size
-    merges = (n - 1).bit_length()
+
+    def level(left, right, _, low):
+        if left.shape[-1] <= 8:  # for larger segments the means of all pairs are slower
+            return _closed_level(left, right, low)
+        return _solve(lambda level: _mean_shift(left, right, level), left, right)
+
+    return _merge(y, jnp.zeros_like(y), level)
+
+
+@jax.jit
+def kl_isotonic_regression(z, w):
+    """argmin_v sum e^(z_i - v_i) + e^(w_i) v_i subject to v_1 <= ... <= v_n, over the last axis.
+
+    Blondel et al. 2020 (arXiv 2002.08871, section 3) with the order reversed. On a pool v is
+    log sum e^z - log sum e^w. Merged as in `isotonic_regression`.
+
+    Not differentiable; z may end in +inf.
+
+    Args:
+      z: [..., n], at least f32.
+      w: finite, [..., n].
+
+    Returns:
+      v, of the shape and dtype of z.
+    """
+
+    def level(left, right, w, _):
+        return _solve(lambda level: _log_ratio_shift(left, right, w, level), left, right)
+
+    return _merge(z - w, w, level)
+
+
+def _merge(v, w, level):
+    """Merges fits of 1, 2, 4, ... elements; `level` gives that of two neighbours that cross."""
+    *batch, n = v.shape
+    merges = max(n - 1, 0).bit_length()
     pad = [(0, 0)] * len(batch) + [(0, 2**merges - n)]
-    v = jnp.pad(y, pad, constant_values=jnp.inf)
+    v, w = jnp.pad(v, pad, constant_values=jnp.inf), jnp.pad(w, pad)
     for merge in range(merges):
-        pairs = v.reshape(*batch, 2 ** (merges - merge - 1), 2, 2**merge)
-        left, right = pairs[..., 0, :], pairs[..., 1, :]
-        level = _level(left, right, tolerance)[..., None]
-        v = jnp.stack([jnp.minimum(left, level), jnp.maximum(right, level)], axis=-2)
+        shape = (*batch, 2 ** (merges - merge - 1), 2, 2**merge)
+        left, right = v.reshape(shape)[..., 0, :], v.reshape(shape)[..., 1, :]
+        low = right[..., 0]
+        both = w.reshape(*shape[:-2], 2 ** (merge + 1))
+        middle = jnp.where(left[..., -1] > low, level(left, right, both, low), low)[..., None]
+        v = jnp.stack([jnp.minimum(left, middle), jnp.maximum(right, middle)], axis=-2)
     return v.reshape(*batch, 2**merges)[..., :n]
 
 
-def _level(left, right, tolerance):
-    """Merge level of two fitted segments [..., h]; right[0] where they are already in order."""
+def _solve(shift, left, right):
+    """Level of two fitted segments [..., h] that cross, by Newton's method."""
     low, high = right[..., 0], left[..., -1]
     crossed = high > low
-    if left.shape[-1] <= 8:  # for larger h the h^2 means are slower than the loop
-        return jnp.where(crossed, _closed_level(left, right, low), low)
+    eps = jnp.finfo(left.dtype).eps
+    tolerance = eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
 
     def step(state):
         level, low, high, _, steps = state
-        above = jnp.maximum(left - level[..., None], 0)
-        below = jnp.maximum(level[..., None] - right, 0)
-        excess = jnp.sum(above - below, axis=-1)
-        moving = jnp.sign(above) + jnp.sign(below)
-        low, high = jnp.where(excess > 0, level, low), jnp.where(excess < 0, level, high)
+        change = shift(level)
+        low, high = jnp.where(change > 0, level, low), jnp.where(change < 0, level, high)
         # A Newton step, or bisection if it leaves the bracket, so that rounding cannot make the
         # iteration cycle.
-        new = level + excess / jnp.maximum(jnp.sum(moving, axis=-1), 1)
-        good = ((new > low) & (new < high)) | (jnp.abs(new - level) <= tolerance)
+        new = level + change
+        good = ((new > low) & (new < high)) | (jnp.abs(change) <= tolerance)
         new = jnp.where(crossed, jnp.where(good, new, 0.5 * (low + high)), level)
         moved = jnp.any(jnp.abs(new - level) > tolerance)
         return new, low, high, moved, steps + 1
@@ -64,6 +95,24 @@ def _level(left, right, tolerance):
     level = jnp.where(crossed, 0.5 * (low + high), low)
     start = (level, low, high, jnp.any(crossed), jnp.sum(crossed) * 0)
     return lax.while_loop(lambda state: state[3] & (state[4] < 200), step, start)[0]
+
+
+def _mean_shift(left, right, level):
+    """Mean of what is out of order at the level, relative to it."""
+    above = jnp.maximum(left - level[..., None], 0)
+    below = jnp.maximum(level[..., None] - right, 0)
+    moving = jnp.sum(jnp.sign(above) + jnp.sign(below), axis=-1)
+    return jnp.sum(above - below, axis=-1) / jnp.maximum(moving, 1)
+
+
+def _log_ratio_shift(left, right, w, level):
+    """log sum e^(w + v) - log sum e^w of what is out of order at the level, relative to it."""
+    level = level[..., None]
+    moving = jnp.concatenate([left > level, right < level], axis=-1)
+    w = jnp.where(moving, w, -jnp.inf)
+    gap = jnp.where(moving, jnp.concatenate([left, right], axis=-1) - level, 0)
+    total = lambda logits: jax.nn.logsumexp(logits, axis=-1)  # noqa: E731
+    return jnp.where(jnp.any(moving, axis=-1), total(w + gap) - total(w), 0)
 
 
 def _closed_level(left, right, low):

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from jaxgen.arguments import require
-from jaxgen.smooth.masking import like, masked_scores
+from jaxgen.smooth.masking import axis_last, like, masked_scores
 
 
 class _Law(NamedTuple):
@@ -26,8 +26,13 @@ class _Law(NamedTuple):
     quantile: Callable
 
 
+def _minus_abs(u):
+    """-|u|. At 0 the slope is that of u < 0, as that of the other branches is."""
+    return jnp.where(u > 0, -u, u)
+
+
 def _laplace_cdf(u):
-    tail = 0.5 * jnp.exp(-jnp.abs(u))
+    tail = 0.5 * jnp.exp(_minus_abs(u))
     return jnp.where(u > 0, 1 - tail, tail)
 
 
@@ -38,7 +43,7 @@ _LOGISTIC = _Law(
 )
 _LAPLACE = _Law(
     _laplace_cdf,
-    lambda u: -jnp.abs(u) - np.log(2),
+    lambda u: _minus_abs(u) - np.log(2),
     lambda p: jnp.where(p < 0.5, jnp.log(2 * p), -jnp.log(2 * (1 - p))),
 )
 
@@ -85,13 +90,19 @@ def _top_k(law, x, k, temperature, axis, where):
     n = jnp.shape(x)[axis]
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= n:
         raise ValueError(f"k {k}; expected a Python integer >= 1 and <= {n}, the number of scores")
-    scores, valid = (jnp.moveaxis(a, axis, -1) for a in masked_scores(x, where))
+    scores, valid, temperature = axis_last(axis, *masked_scores(x, where), temperature)
     limit = jnp.finfo(scores.dtype).max / 4
-    z = jnp.clip(scores / temperature, -limit, limit)
-    # Solved twice: a threshold far from 0 is rounded coarsely, and the remainder is near 0.
-    z = z - lax.stop_gradient(_solve(law, k, lax.stop_gradient(z), valid))
+    # Solved twice: a threshold far from 0 is rounded coarsely. Differences from the score next to
+    # it are exact.
+    fixed = lax.stop_gradient(scores)
+    largest = jnp.max(jnp.abs(fixed), axis=-1, keepdims=True)
+    z = fixed / jnp.maximum(lax.stop_gradient(temperature), largest / limit)
+    distance = jnp.where(valid, jnp.abs(z - _solve(law, k, z, valid)), jnp.inf)
+    nearest = jnp.argmin(distance, axis=-1, keepdims=True)
+    centre = jnp.take_along_axis(fixed, nearest, axis=-1)
+    z = jnp.clip((scores - centre) / temperature, -limit, limit)
     p = law.cdf(z - _threshold(law, k, z, valid))
-    few = jnp.sum(valid, axis=-1, keepdims=True) <= k
+    few = (jnp.sum(valid, axis=-1, keepdims=True) <= k) & ~jnp.isnan(centre)
     p = jnp.where(valid, jnp.where(few, 1, p), 0)
     return like(x, jnp.moveaxis(p, -1, axis))
 

@@ -191,22 +191,3 @@ def test_gradients(x64):
         )
     )
     check_grads(together, (logits,), order=2, modes=["rev"], atol=1e-6, rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("message", "call"),
-    [
-        ("temperature -1", lambda x, y: smooth.smooth_accuracy(x, y, temperature=-1)),
-        ("labels int32.*expected integers", lambda x, y: smooth.smooth_accuracy(x, y[:2])),
-        ("labels float", lambda x, y: smooth.smooth_accuracy(x, y.astype(jnp.float32))),
-        ("q 1.5", lambda x, y: smooth.generalized_cross_entropy_loss(x, y, 1.5)),
-        ("q -0.1", lambda x, y: smooth.generalized_cross_entropy_loss(x, y, -0.1)),
-        ("labels", smooth.f_beta_counts),
-        ("beta 0", lambda x, y: smooth.f_beta_counts(x, x, beta=0)),
-        ("labels", smooth.confusion_counts),
-        ("temperature 0", lambda x, y: smooth.confusion_counts(x, x, temperature=0)),
-    ],
-)
-def test_bad_input(message, call):
-    with pytest.raises(ValueError, match=message):
-        call(draw((5, 3)), LABELS)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
-from scipy import stats
+from scipy import special, stats
 from sklearn.isotonic import isotonic_regression as sklearn_isotonic
 
 from jaxgen import smooth
@@ -18,7 +18,8 @@ SORT, RANK = PROJECTIONS = tuple(
     jax.jit(f, static_argnames="axis") for f in (smooth.soft_sort, smooth.soft_rank)
 )
 PERMUTATION, PAIRWISE = map(jax.jit, (smooth.soft_permutation, smooth.pairwise_rank))
-ALL = (*PROJECTIONS, PERMUTATION, PAIRWISE)
+KL = tuple(jax.jit(f, static_argnames="axis") for f in (smooth.soft_sort_kl, smooth.soft_rank_kl))
+ALL = (*PROJECTIONS, *KL, PERMUTATION, PAIRWISE)
 
 
 def draw(shape, scale=1.0, seed=0):
@@ -35,12 +36,30 @@ def expected_sort(x, tau):
     return project(np.arange(n) * x.std() / (n * tau), np.sort(x))
 
 
-def expected_rank(x, tau):
+def expected_rank(x, tau, scale=None, project=project):
     n = len(x)
     order = np.argsort(x)
     ranks = np.empty(n)
-    ranks[order] = project(n * x[order] / (x.std() * tau), np.arange(1.0, n + 1))
+    scale = x.std() if scale is None else scale
+    ranks[order] = project(n * x[order] / (scale * tau), np.arange(1.0, n + 1))
     return ranks
+
+
+def project_kl(z, w):
+    """e^(z - v) with v by pool adjacent violators: log sum e^z - log sum w on a pool; f64."""
+    pools = []
+    for pool in zip(z, w, strict=True):
+        pools.append([np.array([part]) for part in pool])
+        level = lambda pool: special.logsumexp(pool[0]) - np.log(pool[1].sum())  # noqa: E731
+        while len(pools) > 1 and level(pools[-2]) >= level(pools[-1]):
+            last = pools.pop()
+            pools[-1] = [np.concatenate(parts) for parts in zip(pools[-1], last, strict=True)]
+    return np.concatenate([special.softmax(z) * w.sum() for z, w in pools])
+
+
+def expected_sort_kl(x, tau):
+    n, scale = len(x), x.std()
+    return scale * np.log(project_kl(np.arange(n) / (n * tau), np.exp(np.sort(x) / scale)))
 
 
 def sequences(n):
@@ -81,6 +100,55 @@ def test_values(tau):
         np.testing.assert_allclose(rank[i], expected_rank(row, tau), atol=1e-3)
 
 
+@pytest.mark.parametrize("tau", [1e-6, 0.1, 1.0, 30.0])
+def test_kullback_leibler_values(tau):
+    x = draw((3, 40), 5.0) + 2
+    sort, rank = (f(x, temperature=tau) for f in KL)
+    for i, row in enumerate(x.astype(np.float64)):
+        np.testing.assert_allclose(sort[i], expected_sort_kl(row, tau), atol=1e-4)
+        expected = expected_rank(row, tau, project=project_kl)
+        np.testing.assert_allclose(rank[i], expected, rtol=1e-5)
+
+
+def test_kullback_leibler_limits():
+    x = draw((4, 9))
+    sort, rank = (f(x, temperature=1e-6) for f in KL)
+    np.testing.assert_allclose(sort, np.sort(x), rtol=1e-6)
+    np.testing.assert_allclose(rank, stats.rankdata(x, axis=-1), rtol=1e-6)
+    sort, rank = (f(x, temperature=1e6) for f in KL)
+    std = x.std(-1, keepdims=True)
+    mean = std * np.log(np.exp(x / std).mean(-1, keepdims=True))
+    np.testing.assert_allclose(sort, np.repeat(mean, 9, 1), atol=1e-5)
+    np.testing.assert_allclose(rank, 5.0, rtol=1e-4)
+
+
+def test_an_absolute_temperature_is_not_changed_by_an_outlier():
+    x = draw(20)
+    spoiled = np.append(x, np.float32(1e4))
+    for f, expected in ((RANK, project), (KL[1], project_kl)):
+        alone = f(x, temperature=1.0, scale=1.0)
+        wanted = expected_rank(x.astype(np.float64), 1.0, scale=1.0, project=expected)
+        np.testing.assert_allclose(alone, wanted, rtol=1e-4)
+        # n is one more, and the outlier is the last.
+        beside = f(spoiled, temperature=21 / 20, scale=1.0)
+        np.testing.assert_allclose(beside[:-1], alone, rtol=1e-4)
+        assert beside[-1] == 21
+        assert np.ptp(f(spoiled, temperature=1.0)[:-1]) < 1  # the standard deviation squeezes them
+    for f in (SORT, KL[0]):
+        rows = f(np.stack([x, 2 * x]), temperature=0.3, scale=np.array([[1.0], [2.0]], np.float32))
+        np.testing.assert_allclose(rows[1], 2 * rows[0], rtol=1e-5)
+
+
+def test_infinite_scores_are_outliers():
+    for f, expected in zip(PROJECTIONS + KL, ([1, 2], [1.5, 1.5], [1, 2], [1.5, 1.5]), strict=True):
+        value, slope = jax.jit(jax.value_and_grad(lambda x, f=f: f(x)[0], has_aux=False))(
+            np.array([1, np.inf, 2], np.float32)
+        )
+        assert value == expected[0]
+        assert np.isfinite(slope).all()
+        assert slope[1] == 0
+
+
 def test_pairwise_values():
     # x / tau is log 6, 0, log 2: exp(-|x_i - x_j| / tau) is 1/6, 1/3 or 1/2.
     x, tau = np.array([0.7167038, 0.0, 0.2772589], np.float32), 0.4
@@ -99,7 +167,7 @@ def test_cold_functions_are_hard():
         np.testing.assert_allclose(RANK(x, temperature=tau), ranks, rtol=1e-5)
     np.testing.assert_allclose(PAIRWISE(x, temperature=1e-4), ranks, rtol=1e-5)
     p = PERMUTATION(x, temperature=1e-4)
-    np.testing.assert_allclose(jnp.einsum("bij,bj->bi", p, x), np.sort(x), atol=1e-5)
+    np.testing.assert_allclose(np.einsum("bij,bj->bi", p, x), np.sort(x), atol=1e-5)
 
 
 def test_warm_functions_are_constant():
@@ -188,7 +256,7 @@ def test_masked_scores(f):
     spoiled = np.where(where, x, np.nan)
     kept, masked = f(x[:, where]), f(spoiled, where=where)
     np.testing.assert_allclose(f(np.where(where, x, -np.inf)), masked, rtol=1e-6)
-    if f is SORT:
+    if f in (SORT, KL[0]):
         rest, masked = masked[:, 5:], masked[:, :5]
     elif f is PERMUTATION:
         rest = np.concatenate([masked[:, 5:].ravel(), masked[:, :, ~where].ravel()])

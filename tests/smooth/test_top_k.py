@@ -167,15 +167,3 @@ def test_axis_shift_and_temperature_per_row(f):
 def test_half_precision(f):
     x = jnp.asarray(draw((4, 500), 3.0), jnp.float16)
     np.testing.assert_allclose(f(x, 50), f(x.astype(jnp.float32), 50), atol=1e-3)
-
-
-@pytest.mark.parametrize("f", [smooth.sigmoid_top_k, smooth.laplace_top_k])
-@pytest.mark.parametrize("k", [0, 6, -1, 2.0, True])
-def test_bad_k(f, k):
-    with pytest.raises(ValueError, match=rf"^k {k}; expected a Python integer >= 1 and <= 5"):
-        f(jnp.zeros(5), k)
-
-
-def test_a_traced_k():
-    with pytest.raises(ValueError, match=r"^k .*; expected a Python integer"):
-        jax.jit(lambda k: smooth.sigmoid_top_k(jnp.zeros(5), k))(2)
