@@ -47,7 +47,7 @@ def test_kl_against_scipy_and_its_limits(x64):
     kl = jax.jit(m.kl_to_uniform)
     np.testing.assert_allclose(kl(counts), expected, rtol=1e-12)
     np.testing.assert_array_equal(m.captured_modes(counts), (counts > 0).sum(axis=1))
-    np.testing.assert_array_equal(kl(np.full((1, 7), 3)), [0])
+    assert m.kl_to_uniform(np.full(7, 3)) == 0
     run = jax.jit(jax.value_and_grad(lambda c: m.kl_to_uniform(c)[0]))
     value, gradient = run(jnp.zeros((1, 7)))
     assert value == pytest.approx(np.log(7))
@@ -56,7 +56,8 @@ def test_kl_against_scipy_and_its_limits(x64):
 
 def test_kl_of_nearly_even_counts_keeps_its_digits():
     counts = 1000 + np.random.default_rng(0).integers(-3, 4, size=(50, 100)).astype(np.float32)
-    expected = [stats.entropy(np.longdouble(row), np.ones(100)) for row in counts]
+    shares = np.longdouble(counts) / np.longdouble(counts).sum(axis=1, keepdims=True)
+    expected = np.float64(np.sum(shares * np.log(100 * shares), axis=1))
     assert max(expected) < 1e-5
     np.testing.assert_allclose(jax.jit(m.kl_to_uniform)(counts), expected, rtol=1e-6)
 

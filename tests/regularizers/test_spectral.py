@@ -75,7 +75,7 @@ def test_away_from_the_fixed_point_the_vectors_count_as_constants(x64):
     np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
-def test_against_flax():
+def test_against_flax(arithmetic):
     """The same power iteration as nn.SpectralNorm, from the same vector."""
     x = jnp.asarray(np.random.default_rng(4).standard_normal((2, 5)), jnp.float32)
     layer = nn.SpectralNorm(nn.Dense(3))
@@ -86,7 +86,9 @@ def test_against_flax():
     (params,) = variables["params"].values()
     vectors = {"kernel": start[0], "bias": jnp.zeros(0)}
     normalized, _ = spectral_normalize(params, vectors)
-    np.testing.assert_allclose(nn.Dense(3).apply({"params": normalized}, x), expected, rtol=1e-5)
+    # Flax asks for no precision, and the layers' products round as well.
+    rtol = {"f32": 1e-5, "tf32": 3e-3, "bf16": 2e-2}[arithmetic]
+    np.testing.assert_allclose(nn.Dense(3).apply({"params": normalized}, x), expected, rtol=rtol)
 
 
 def test_zeros_and_half_precision():
