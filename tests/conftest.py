@@ -82,6 +82,13 @@ def exact_products():
 
 
 @pytest.fixture
+def eight_devices():
+    """For a test that splits a batch; a GPU machine may have fewer."""
+    if jax.device_count() < 8:
+        pytest.skip(f"{jax.device_count()} devices; this test splits a batch over eight")
+
+
+@pytest.fixture
 def x64():
     """Double precision for one test."""
     with jax.enable_x64(True):

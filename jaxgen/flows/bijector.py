@@ -178,9 +178,8 @@ def repeat(
     inverse = _scan(save(bijector.inverse), depth, reverse=True)
     scan_backward = _scan_backward(bijector, depth, reverse=True)
     if reversible:
-        mirrored = Bijector(bijector.init, bijector.inverse, bijector.forward)
         forward = _differentiated_from_output(forward, scan_backward)
-        inverse = _differentiated_from_output(inverse, _scan_backward(mirrored, depth))
+        inverse = _differentiated_from_output(inverse, _scan_backward(invert(bijector), depth))
     # Compiled once for each shape, also where they are called outside of jit.
     return Bijector(jax.jit(init), jax.jit(forward), jax.jit(inverse), scan_backward)
 

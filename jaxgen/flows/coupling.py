@@ -162,7 +162,7 @@ def coupling(
         if not moved.shape[-1] or (not fixed.shape[-1] and context is None):
             raise ValueError(
                 f"x {jnp.shape(x)}; expected two channels or more, so that one part conditions the "
-                "other; for one channel, use an elementwise layer such as actnorm"
+                "other; for one channel, use `elementwise`"
             )
         return fixed, moved
 

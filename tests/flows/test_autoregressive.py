@@ -103,28 +103,3 @@ def test_a_call_that_is_not_jitted_compiles_its_inverse_once(draw):
     second = flow.inverse(params, z + 0)
     assert len(traces) == count
     np.testing.assert_array_equal(first[0], second[0])
-
-
-REFUSES = {
-    r"x \(2, 3, 4\); expected \[B, D\]": lambda: flows.autoregressive(made, SPLINE).init(
-        jax.random.key(0), jnp.zeros((2, 3, 4))
-    ),
-    r"x \(4,\); expected \[B, D\]": lambda: flows.autoregressive(made, SPLINE).init(
-        jax.random.key(0), jnp.zeros(4)
-    ),
-    r"hidden \(3,\); expected at least 4 .* x \(2, 5\)": lambda: flows.autoregressive(
-        partial(flows.MADE, hidden=(3,)), SPLINE
-    ).init(jax.random.key(0), jnp.zeros((2, 5))),
-    r"x \(3,\), params \(2,\); expected \[B, \.\.\., C\]": lambda: flows.elementwise(
-        flows.affine()
-    ).forward(jnp.zeros(2), jnp.zeros(3)),
-    r"x \(4, 3\), params \(2,\); expected \[B, \.\.\., C\], \[6\]": lambda: flows.elementwise(
-        flows.affine()
-    ).forward(jnp.zeros(2), jnp.zeros((4, 3))),
-}
-
-
-@pytest.mark.parametrize("message", REFUSES)
-def test_refusals(message):
-    with pytest.raises(ValueError, match=message):
-        REFUSES[message]()

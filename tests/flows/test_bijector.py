@@ -68,7 +68,7 @@ def test_repeat_initialises_each_layer_on_the_output_of_those_before(x64):
         x = step.forward(p, x)[0]
 
 
-def test_init_on_a_sharded_batch_uses_the_global_statistics():
+def test_init_on_a_sharded_batch_uses_the_global_statistics(eight_devices):
     flow = flows.repeat(flows.chain(flows.actnorm(), flows.coupling(awake, flows.affine())), 2)
     # Every shard has a mean of its own, far from the global one.
     x = normal((16, 4), dtype=jnp.float32) + jnp.repeat(jnp.arange(8.0), 2)[:, None]

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 import scipy.stats
 
 from jaxgen import flows
@@ -91,22 +90,3 @@ def test_calls_that_are_not_jitted_compile_once(draw, caplog):
         again = calls()
     assert [r.getMessage() for r in caplog.records if "Compiling" in r.getMessage()] == []
     jax.tree.map(np.testing.assert_array_equal, first, again)
-
-
-REFUSES = {
-    "dims 0": lambda: flows.coupling_flow(0),
-    "layers 0": lambda: flows.coupling_flow(2, layers=0),
-    "depth 0": lambda: flows.coupling_flow(2, depth=0),
-    r"x \(4, 3\); expected \[B, 2\]": lambda: flows.coupling_flow(2).init(
-        jax.random.key(0), jnp.zeros((4, 3))
-    ),
-    r"x \(2,\); expected \[B, 2\]": lambda: flows.coupling_flow(2).init(
-        jax.random.key(0), jnp.zeros(2)
-    ),
-}
-
-
-@pytest.mark.parametrize("message", REFUSES)
-def test_refusals(message):
-    with pytest.raises(ValueError, match=message):
-        REFUSES[message]()

@@ -334,30 +334,3 @@ def test_calls_that_are_not_jitted_trace_the_layers_no_more_than_once(draw):
         flows.log_prob(flow, params, x)
         flows.sample_and_log_prob(flow, params, key, (2, 4))
     assert len(traced) == 1  # the shapes of the latents, which later calls remember
-
-
-PLAIN, KEY, X = flows.reversal(), jax.random.key(0), jnp.zeros((4, 2))
-REFUSES = {
-    "temperature -1; expected": lambda: flows.sample(PLAIN, (), KEY, (4, 2), temperature=-1),
-    "temperature nan; expected": lambda: flows.sample(
-        PLAIN, (), KEY, (4, 2), temperature=float("nan")
-    ),
-    r"temperature \[ *1\. +-2\.\]; expected": lambda: flows.sample(
-        PLAIN, (), KEY, (2, 2), temperature=np.array([1.0, -2.0])
-    ),
-    r"context \(3, 5\); expected 4 examples as in x, or 1": lambda: flows.log_prob(
-        PLAIN, (), X, jnp.zeros((3, 5))
-    ),
-    r"context \(2,\); expected 4 examples": lambda: flows.sample(
-        PLAIN, (), KEY, (4, 2), {"label": jnp.zeros(2, jnp.int32)}
-    ),
-    r"context \(8, 5\); expected 4 examples": lambda: flows.sample_and_log_prob(
-        PLAIN, (), KEY, (4, 2), jnp.zeros((8, 5))
-    ),
-}
-
-
-@pytest.mark.parametrize("message", REFUSES)
-def test_refusals(message):
-    with pytest.raises(ValueError, match=message):
-        REFUSES[message]()

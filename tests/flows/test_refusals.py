@@ -45,6 +45,15 @@ def dequantized(x, levels=256, flow=None):
     return call
 
 
+def sampled(temperature, context=None):
+    return lambda: flows.sample(flows.reversal(), (), KEY, (2, 2), context, temperature=temperature)
+
+
+def autoregressive(**network):
+    return flows.autoregressive(partial(flows.MADE, **network), affine)
+
+
+coupling_flow = flows.coupling_flow
 spline, additive, affine = flows.rational_quadratic_spline, flows.additive(), flows.affine()
 actnorm, scaling, mixing = flows.actnorm(), flows.scaling(), flows.invertible_1x1()
 mlp = flows.coupling(partial(MLP, hidden=(3,)), additive)
@@ -76,6 +85,14 @@ REFUSES = [
     ("min_bin 0,", lambda: spline(min_bin=0)),
     ("min_slope 1;", lambda: spline(min_slope=1)),
     ("min_slope 0;", lambda: spline(min_slope=0)),
+    *((f"bound {v}", partial(spline, bound=v)) for v in (NAN, INF)),
+    *((f"bins {v}", partial(spline, v)) for v in (2.5, NAN)),
+    ("min_bin nan", lambda: spline(min_bin=NAN)),
+    ("min_slope nan", lambda: spline(min_slope=NAN)),
+    *((f"{name} 0", partial(coupling_flow, 2, **{name: 0})) for name in ("depth", "layers")),
+    ("dims 0", lambda: coupling_flow(0)),
+    *((f"temperature {v}; expected", sampled(v)) for v in (-1, NAN)),
+    (r"temperature \[ *1\. +-2\.\]; expected", sampled(np.array([1.0, -2.0]))),
     ("seed -1", lambda: flows.shuffle(-1)),
     (r"order \[0, 2\]", lambda: flows.permutation([0, 2])),
     (r"order \[0, 0, 1\]", lambda: flows.permutation([0, 0, 1])),
@@ -166,6 +183,67 @@ REFUSES = [
     (r"x of 0 to 255; expected 0, 1, \.\. 31", dequantized(few, 32, scaling)),
     (r"flow gives \(\(1, 2, 2, 2\), \(1, 2, 2, 1\)\) for x", dequantized(images, 256, two_levels)),
     (r"flow gives \(1, 1, 1, 12\) for x", dequantized(images, 256, flows.squeeze())),
+    (
+        r"context \(3, 5\); expected 2 examples as in x, or 1",
+        traced(lambda x, c: flows.log_prob(flows.reversal(), (), x, c), (2, 4), (3, 5)),
+    ),
+    (r"context \(3,\); expected 2 examples", sampled(1, {"label": np.zeros(3)})),
+    (
+        r"context \(4, 5\); expected 2 examples",
+        lambda: flows.sample_and_log_prob(flows.reversal(), (), KEY, (2, 2), np.zeros((4, 5))),
+    ),
+    # Vectors alone.
+    *(
+        (rf"x {re}; expected \[B, D\]", traced(partial(autoregressive().init, KEY), shape))
+        for re, shape in ((r"\(2, 3, 4\)", (2, 3, 4)), (r"\(4,\)", (4,)))
+    ),
+    (
+        r"hidden \(3,\); expected at least 4 .* x \(2, 5\)",
+        traced(partial(autoregressive(hidden=(3,)).init, KEY), (2, 5)),
+    ),
+    *(
+        (rf"x {re}; expected \[B, 2\]", traced(partial(coupling_flow(2).init, KEY), shape))
+        for re, shape in ((r"\(4, 3\)", (4, 3)), (r"\(2,\)", (2,)))
+    ),
+    *(
+        (
+            rf"x {re}, params \(2,\); expected \[B, \.\.\., C\]",
+            traced(flows.elementwise(affine).forward, (2,), shape),
+        )
+        for re, shape in ((r"\(3,\)", (3,)), (r"\(4, 3\)", (4, 3)))
+    ),
+    # Bases of another shape than the latents.
+    (
+        r"mean \(2,\); expected \(3,\) or \(5, 3\)",
+        traced(lambda mean, std, z: flows.gaussian(mean, std).log_prob(z), (2,), (3,), (5, 3)),
+    ),
+    (
+        r"log_std \(4, 3\); expected",
+        traced(lambda mean, std, z: flows.gaussian(mean, std).sample(KEY, z), (3,), (4, 3), (5, 3)),
+    ),
+    (
+        r"cholesky \(3, 2\); expected \(3, 3\)",
+        traced(
+            lambda mean, tril, z: flows.gaussian_full(mean, tril).log_prob(z), (3,), (3, 2), (5, 3)
+        ),
+    ),
+    (
+        r"z \(5, 1, 3\); expected \[B, D\]",
+        traced(
+            lambda mean, tril, z: flows.gaussian_full(mean, tril).log_prob(z),
+            (3,),
+            (3, 3),
+            (5, 1, 3),
+        ),
+    ),
+    (
+        r"z \(\(5, 3\), \(5, 3\)\); expected one array",
+        traced(lambda mean, *z: flows.gaussian(mean, mean).log_prob(z), (3,), (5, 3), (5, 3)),
+    ),
+    (
+        r"parameter \(3, 3\); expected \(2,\) first",
+        lambda: flows.mixture(np.zeros(2), np.zeros((2, 3)), np.zeros((3, 3))),
+    ),
     # Kernels of another shape.
     *(
         (

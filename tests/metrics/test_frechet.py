@@ -117,7 +117,7 @@ def test_shifts_of_real_and_fake_may_differ():
     assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_psum_over_devices():
+def test_psum_over_devices(eight_devices):
     x, _ = samples(n=64)
     parts = x.reshape(8, 8, 5).astype(np.float32)
 

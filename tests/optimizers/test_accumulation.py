@@ -102,6 +102,18 @@ def test_micro_gradient_that_is_not_finite_is_left_out_with_its_weight(value):
     assert int(state.skipped) == 1
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16, jnp.complex64])
+def test_one_number_among_thousands_that_is_not_finite_is_found(dtype):
+    """XLA's maximum over as many drops a NaN on the CPU."""
+    optimizer = accumulate(optax.sgd(1.0), 1)
+    g = jnp.linspace(-1, 1, 5000).astype(dtype)
+    step = jax.jit(lambda g: optimizer.update(g, optimizer.init(g))[1].skipped)
+    found = [int(step(g.at[1234].set(value))) for value in (0, np.nan, np.inf, -np.inf)]
+    assert found == [0, 1, 1, 1]
+    largest = jnp.full_like(g, jnp.finfo(dtype).max)
+    assert int(step(largest)) == 0
+
+
 @pytest.mark.parametrize("weight", [np.nan, np.inf, -1.0])
 def test_weight_that_is_not_finite_or_negative_is_left_out(weight):
     g = draws(2)

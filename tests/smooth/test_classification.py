@@ -120,7 +120,7 @@ def test_counts_of_micro_batches_add_up_and_scores_do_not():
     assert np.abs(mean - smooth.f_beta_score(whole)).max() > 1e-3
 
 
-def test_counts_add_up_over_devices():
+def test_counts_add_up_over_devices(eight_devices):
     p, t = jax.nn.sigmoid(draw((16, 2))), binary((16, 2))
     mapped = jax.pmap(
         lambda p, t: smooth.f_beta_score(jax.lax.psum(smooth.f_beta_counts(p, t), "i")), "i"
