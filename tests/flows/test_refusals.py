@@ -128,7 +128,7 @@ REFUSES = [
     (r"x \(2, 1\); expected two channels", forward(two_levels, (2, 1))),
     *(
         (
-            rf"x \(2, 1\); expected two channels.*{'actnorm'}",
+            r"x \(2, 1\); expected two channels.*`elementwise`",
             forward(flows.coupling(MLP, t, s), (2, 1)),
         )
         for t in (additive, spline())
