@@ -102,11 +102,12 @@ said = []
 request = StopRequest(said.append)
 request.listen()
 os.kill(os.getpid(), signal.SIGINT)
-assert request.number == signal.SIGINT
-while not said:
+while not said:  # another thread may take the signal: the handler then runs a little later
     time.sleep(0.01)
+assert request.number == signal.SIGINT
 try:
     os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(5)
     print("not raised", flush=True)
 except KeyboardInterrupt:
     print("raised", flush=True)
@@ -123,10 +124,10 @@ def test_in_a_session_the_second_control_c_is_an_exception():
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
         timeout=60,
     )
-    assert done.stdout == "raised\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, "raised\n", "")
 
 
 def test_a_run_whose_output_nobody_reads_ends_quietly(toy, tmp_path):
