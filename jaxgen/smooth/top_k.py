@@ -92,14 +92,14 @@ def _top_k(law, x, k, temperature, axis, where):
         raise ValueError(f"k {k}; expected a Python integer >= 1 and <= {n}, the number of scores")
     scores, valid, temperature = axis_last(axis, *masked_scores(x, where), temperature)
     limit = jnp.finfo(scores.dtype).max / 4
-    # Solved twice: a threshold far from 0 is rounded coarsely. Differences from the score next to
-    # it are exact.
+    # Solved twice: a threshold far from 0 is rounded coarsely. What remains of the scores once a
+    # number near it is subtracted is exact.
     fixed = lax.stop_gradient(scores)
     largest = jnp.max(jnp.abs(fixed), axis=-1, keepdims=True)
-    z = fixed / jnp.maximum(lax.stop_gradient(temperature), largest / limit)
-    distance = jnp.where(valid, jnp.abs(z - _solve(law, k, z, valid)), jnp.inf)
-    nearest = jnp.argmin(distance, axis=-1, keepdims=True)
-    centre = jnp.take_along_axis(fixed, nearest, axis=-1)
+    unit = jnp.maximum(lax.stop_gradient(temperature), largest / limit)
+    rough = _solve(law, k, fixed / unit, valid)
+    # Without the select XLA fuses the product into some of the differences, unrounded there.
+    centre = jnp.where(jnp.isnan(rough), rough, unit * rough)
     z = jnp.clip((scores - centre) / temperature, -limit, limit)
     p = law.cdf(z - _threshold(law, k, z, valid))
     few = (jnp.sum(valid, axis=-1, keepdims=True) <= k) & ~jnp.isnan(centre)
@@ -143,9 +143,11 @@ def _solve(law, k, z, valid):
         low, high = jnp.where(excess > 0, threshold, low), jnp.where(excess < 0, threshold, high)
         new = threshold + excess / jnp.maximum(slope, limits.tiny)
         new = jnp.where((new >= low) & (new <= high), new, 0.5 * (low + high))
-        moved = jnp.abs(new - threshold) > limits.eps * jnp.abs(threshold)
+        # F hardly changes within a part eps of its unit.
+        moved = jnp.abs(new - threshold) > limits.eps * jnp.maximum(jnp.abs(threshold), 1)
         unsolved = moved & (jnp.abs(excess) > limits.eps * k)
-        return jnp.where(unsolved, new, threshold), low, high, jnp.any(unsolved), steps + 1
+        found = threshold + 0 * excess  # NaN if a score is
+        return jnp.where(unsolved, new, found), low, high, jnp.any(unsolved), steps + 1
 
     low, high = bottom - quantile, top - quantile
     start = (jnp.clip(0, low, high), low, high, jnp.any(valid), jnp.sum(valid) * 0)
