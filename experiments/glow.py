@@ -32,7 +32,7 @@ class Config(ImageFlowConfig):
     additive: bool = False
     """Additive couplings instead of affine ones."""
     shuffle: bool = False
-    """Fixed random permutations instead of invertible 1x1 convolutions."""
+    """A fixed random permutation instead of invertible 1x1 convolutions."""
 
 
 SMOKE = Config(steps=4, batch_size=16, init_batch=32, depth=1, width=8, eval_every=2, log_every=1)
