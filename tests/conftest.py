@@ -68,6 +68,15 @@ def _resident() -> int:
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leaves out tests in double precision or of exact products: they would repeat the f32 run."""
+    if _ARITHMETIC == "f32":
+        return
+    same = [item for item in items if {"x64", "exact_products"} & set(item.fixturenames)]
+    config.hook.pytest_deselected(items=same)
+    items[:] = [item for item in items if item not in same]
+
+
 @pytest.fixture
 def arithmetic():
     """How products round: "f32", or "bf16" as on a TPU, or "tf32" as on a GPU (arithmetic.py)."""
