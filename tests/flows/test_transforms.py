@@ -166,8 +166,14 @@ def recipe(flow, optimizer, axis):
     return update
 
 
+# A sum in another order rounds an operand of the next product the other way.
+TOLERANCE = {"f32": 2e-5, "tf32": 5e-3, "bf16": 4e-2}
+
+
 @pytest.mark.parametrize("name", ["repeat", "reversible"])
-def test_a_data_parallel_training_step_is_the_single_device_step_on_the_global_batch(name, draw):
+def test_a_data_parallel_training_step_is_the_single_device_step_on_the_global_batch(
+    name, draw, arithmetic
+):
     flow, shape = FLOWS[name]
     # Every device has data of its own kind: a local gradient is nothing like the global one.
     x = normal((N, 2, *shape)) * jnp.linspace(0.2, 3, N).reshape(N, 1, 1)
@@ -192,8 +198,8 @@ def test_a_data_parallel_training_step_is_the_single_device_step_on_the_global_b
             *state, value = run(*state, batch)
             values.append(value)
         ends.append((state, values))
-    assert_close(ends[1], ends[0])
-    assert_close(ends[2], ends[0])
+    for end in ends[1:]:
+        assert_close(end, ends[0], TOLERANCE[arithmetic])
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), ends[0][0][0], params)
     assert max(jax.tree.leaves(moved)) > 1e-2
 
