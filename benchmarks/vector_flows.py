@@ -1,6 +1,6 @@
 """Held-out log-likelihood of `flows.coupling_flow` on small tables, against flowjax's.
 
-    python -m benchmarks.vector_flows                  # everything, about ten minutes
+    python -m benchmarks.vector_flows                  # everything, about five minutes
     python -m benchmarks.vector_flows moons diabetes   # some cases
 
 Needs scikit-learn for the data, and flowjax (`pip install flowjax`) for the comparison; without it

@@ -94,10 +94,10 @@ def kl_to_uniform(counts):
     counts = _counts(counts)
     total = jnp.sum(counts, axis=-1, keepdims=True)
     none = total == 0
-    even = jnp.where(none, 1, total) / counts.shape[-1]
-    # Of the counts as masses: the sum is stationary in `even`, so its rounding does not count.
-    masses = kl_divergence(counts, jnp.broadcast_to(even, counts.shape))
-    kl = masses / jnp.where(none, 1, total)[..., 0]
+    total = jnp.where(none, 1, total)
+    # Of K counts against their total, which are exact where counts / total and 1 / K are rounded.
+    masses = kl_divergence(counts * counts.shape[-1], jnp.broadcast_to(total, counts.shape))
+    kl = masses / (total[..., 0] * counts.shape[-1])
     return jnp.where(none[..., 0], jnp.log(jnp.asarray(counts.shape[-1], kl.dtype)), kl)
 
 

@@ -233,13 +233,15 @@ def test_an_example_without_its_batch_axis_is_refused(name, draw):
         lambda z: jnp.zeros(z.shape[-1:] if name in ANY_RANK else z.shape[1:]), latents
     )
 
-    def refused(function, x, context):
-        with pytest.raises(ValueError, match=r"^(x|z|context) .*expected"):
+    def refused(function, x, context, names="[xz]"):
+        with pytest.raises(ValueError, match=rf"^{names} .*expected"):
             jax.eval_shape(function, params, x, context)
 
     one = None if context is None else context[0]
-    refused(partial(flows.log_prob, flow), x[0], one)
-    refused(jax.vmap(partial(flows.log_prob, flow), (None, 0, 0)), x, context)
+    # The rows of an image pass for its examples until the context has another number of them.
+    first = "[xz]" if context is None else "(x|z|context)"
+    refused(partial(flows.log_prob, flow), x[0], one, first)
+    refused(jax.vmap(partial(flows.log_prob, flow), (None, 0, 0)), x, context, first)
     refused(flow.forward, x[0], one)
     refused(flow.inverse, latents, one)
 

@@ -47,7 +47,7 @@ def test_kl_against_scipy_and_its_limits(x64):
     kl = jax.jit(m.kl_to_uniform)
     np.testing.assert_allclose(kl(counts), expected, rtol=1e-12)
     np.testing.assert_array_equal(m.captured_modes(counts), (counts > 0).sum(axis=1))
-    assert m.kl_to_uniform(np.full(7, 3)) == pytest.approx(0, abs=1e-12)
+    assert m.kl_to_uniform(np.full(7, 3)) == 0
     run = jax.jit(jax.value_and_grad(lambda c: m.kl_to_uniform(c)[0]))
     value, gradient = run(jnp.zeros((1, 7)))
     assert value == pytest.approx(np.log(7))
