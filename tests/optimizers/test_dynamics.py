@@ -282,6 +282,12 @@ def test_heavy_ball_loses_energy_to_friction(x64):
     assert slope == pytest.approx(-0.6 * (0.25 + 0.04 + 1.0))
 
 
+def test_adam_state_can_be_donated():
+    step = jax.jit(lambda x: opt.euler(opt.adam_flow(gradient, 0.5, 1.0), x, 0.1), donate_argnums=0)
+    moved = step(opt.Adapting.start(start()))
+    np.testing.assert_allclose(moved.time, 0.1, rtol=1e-6)
+
+
 def test_adam_flow_has_finite_slopes_at_a_minimum():
     def end(x):
         field = opt.adam_flow(lambda x: x, 0.5, 1.0, eps=0.1)

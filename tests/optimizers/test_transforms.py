@@ -12,7 +12,7 @@ from jaxgen import optimizers
 
 
 def draw(rng):
-    """Parameters and two gradients of each."""
+    """Parameters and three gradients of each."""
 
     def tree(*lead):
         return {
@@ -20,13 +20,13 @@ def draw(rng):
             "bias": rng.standard_normal((*lead, 4)),
         }
 
-    return tree(), tree(2)
+    return tree(), tree(3)
 
 
 def run(optimizer, params, gradients, **extra_args):
-    """Two steps: the parameters after them, and the optimizer's state."""
+    """Three steps: the parameters after them, and the optimizer's state."""
     state = optimizer.init(params)
-    for i in range(2):
+    for i in range(3):
         gradient = jax.tree.map(lambda g, i=i: g[i], gradients)
         updates, state = optimizer.update(gradient, state, params, **extra_args)
         params = optax.apply_updates(params, updates)
@@ -49,7 +49,7 @@ def draw_rows(rng):
 
 def draw_kernel(rng):
     """`draw` of one leaf: drawing noise takes long to compile."""
-    return rng.standard_normal((3, 4)), rng.standard_normal((2, 3, 4))
+    return rng.standard_normal((3, 4)), rng.standard_normal((3, 3, 4))
 
 
 def draw_pair(rng):
@@ -58,9 +58,9 @@ def draw_pair(rng):
 
 
 def draw_units(rng):
-    """Unit vectors, and two gradients of them."""
+    """Unit vectors, and three gradients of them."""
     x = rng.standard_normal((3, 4))
-    return x / np.linalg.norm(x, axis=-1, keepdims=True), rng.standard_normal((2, 3, 4))
+    return x / np.linalg.norm(x, axis=-1, keepdims=True), rng.standard_normal((3, 3, 4))
 
 
 def draw_point(rng):
