@@ -165,7 +165,8 @@ def _pair(x, other, name="mean"):
     x, other = at_least_f32(x), at_least_f32(other)
     if x.shape != other.shape or not x.ndim:
         raise ValueError(f"x {x.shape}, {name} {other.shape}; expected equal shapes [B, ...]")
-    return x, other
+    dtype = jnp.promote_types(x.dtype, other.dtype)  # integers may meet f64
+    return x.astype(dtype), other.astype(dtype)
 
 
 def _require(valid, expected, x):
