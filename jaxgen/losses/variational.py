@@ -147,7 +147,7 @@ def free_bits(kl, floor):
     if kl.ndim != 2:
         raise ValueError(f"kl {kl.shape}; expected [B, G]")
     mean = jnp.mean(kl, axis=0)
-    return jnp.where(mean < floor, floor, mean)  # not maximum, which drops NaN on a CPU
+    return jnp.where(mean < floor, floor, mean)
 
 
 def importance_weighted_bound(log_weights):
