@@ -95,21 +95,11 @@ def judgement(config: Config, data: Images, fakes: Callable):
     """
     folder = features.folder(config.extractor_dir, config.workdir)
     if not judge.by_features(data):
-        pixel_judge.check_pixels(data)
 
-        @functools.cache
-        def pixels():
-            return pixel_judge.spaced_pixels(data.test, data.levels), pixel_judge.floor_of_pixels(
-                data, folder
-            )
+        def averaged(players, key, count):
+            return fakes(players.ema, key, count)
 
-        def by_pixels(players, key):
-            real, floor = pixels()
-            sample_key, key = jax.random.split(key)
-            samples = fakes(players.ema, sample_key, len(real))
-            return pixel_judge.judge_pixels(real, samples, key) | {"swd_of_real": floor["swd"]}
-
-        return by_pixels
+        return pixel_judge.by_pixels(data, folder, averaged)
 
     count = len(data.test)
 

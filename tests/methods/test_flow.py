@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
-from experiments.methods import likelihood
+from experiments.methods import flow
 
 
 @pytest.mark.parametrize(("size", "factor"), [(2e-7, 5e6), (0.03, 30.0), (0.0, 1.0)])
 def test_errors_are_enlarged_until_they_are_seen(monkeypatch, size, factor):
     shown = {}
-    monkeypatch.setattr(likelihood, "sheet", lambda *args: shown.update(args=args))
+    monkeypatch.setattr(flow, "sheet", lambda *args: shown.update(args=args))
     real = np.full((8, 4, 4, 1), 0.25)
     again = real.copy()
     again[3, 1, 2] += size
-    likelihood._reconstruction(real, again)
+    flow._reconstruction(real, again)
     images, columns, _, rows = shown["args"]
     np.testing.assert_array_equal(images[:8], real)
     np.testing.assert_array_equal(images[8:16], again)
@@ -27,4 +27,4 @@ def test_errors_that_are_not_finite_leave_the_others_visible():
     real = np.full((8, 4, 4, 1), 0.25)
     again = real.copy()
     again[0, 0, 0], again[1, 1, 1] = np.inf, 0.26
-    assert np.isfinite(likelihood._reconstruction(real, again)).all()
+    assert np.isfinite(flow._reconstruction(real, again)).all()
