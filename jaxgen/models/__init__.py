@@ -5,6 +5,7 @@ The critics of GANs project it instead: see `project`.
 
 from jaxgen.models.convolution import Conv, conv3x3, pointwise
 from jaxgen.models.dcgan import DCGANCritic, DCGANGenerator, project
+from jaxgen.models.infomax import Encoding, InfoMaxEncoder
 from jaxgen.models.mlp import MLP
 from jaxgen.models.resampling import ConvDown, ConvUp, conv4x4_down, conv4x4_up
 from jaxgen.models.residual import ResidualBlock, ResidualCritic, ResidualGenerator
@@ -16,6 +17,8 @@ __all__ = [
     "ConvUp",
     "DCGANCritic",
     "DCGANGenerator",
+    "Encoding",
+    "InfoMaxEncoder",
     "ResidualBlock",
     "ResidualCritic",
     "ResidualGenerator",
