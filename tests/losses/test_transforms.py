@@ -131,6 +131,7 @@ CASES = {
             ),
         },
         clusters,
+    ),
     "codes": (
         {
             "derange": lambda x, y: losses.derange(jax.random.key(0), x),
