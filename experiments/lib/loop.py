@@ -97,8 +97,8 @@ def _train(folder: pathlib.Path, name: str, config: RunConfig, data, method: Met
                     save(state, done)
             return tested, by_seed
 
-        stream = batches(data.train, per_step, config.seed, start, _processes())
-        stream = ahead(devices.global_batch(mesh, batch) for batch in stream)
+        local = batches(data.train, per_step, config.seed, start, _processes())
+        stream = ahead(devices.global_batch(mesh, batch) for batch in local)
         with contextlib.closing(Logs(folder, start, config.steps)) as logs:
             due = 0 < start < config.steps and _due(start, config.eval_every, config)
             if due and tests.lacks(start):  # it was stopped between the checkpoint and the test
@@ -114,9 +114,8 @@ def _train(folder: pathlib.Path, name: str, config: RunConfig, data, method: Met
         _say(f"stopped; the same command continues this run in {folder}")
         sys.exit(request.exit_code())
     about |= {"best": {"step": tests.best, "by": config.keep_best}} if config.keep_best else {}
-    times = time.monotonic() - began, logs.step_seconds()
-    metrics, by_seed = tested
-    summary = report.summary(about, config.steps, metrics, by_seed, *times)
+    (metrics, by_seed), seconds = tested, time.monotonic() - began
+    summary = report.summary(about, config.steps, metrics, by_seed, seconds, logs.step_seconds())
     if jax.process_index() == 0:
         workdir.write_json(folder / "summary.json", summary)
     _say(*report.lines(folder, summary, "finished", method.meanings))
