@@ -33,7 +33,12 @@ from jaxgen.losses.adversarial import (
     wasserstein_critic_loss,
     wasserstein_generator_loss,
 )
-from jaxgen.losses.clustering import cluster_kl, cluster_log_posterior, sampled_cluster_kl
+from jaxgen.losses.clustering import (
+    assignment_information,
+    cluster_kl,
+    cluster_log_posterior,
+    sampled_cluster_kl,
+)
 from jaxgen.losses.infomax import derange, local_info_nce_loss, nt_xent_loss, pair_scores
 from jaxgen.losses.likelihoods import (
     bernoulli_log_likelihood,
@@ -66,6 +71,7 @@ __all__ = [
     "BiGANTerms",
     "CriticTerms",
     "ELBOTerms",
+    "assignment_information",
     "bernoulli_log_likelihood",
     "bigan_qp_loss",
     "cluster_kl",

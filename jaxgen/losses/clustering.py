@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.arguments import at_least_f32
-from jaxgen.divergences import gaussian_kl
+from jaxgen.divergences import gaussian_kl, kl_divergence
 from jaxgen.losses.likelihoods import expand
 from jaxgen.losses.variational import gaussian_log_prob
 
@@ -106,6 +106,36 @@ def cluster_log_posterior(z, cluster_mean, cluster_log_std, logits):
     logits = _shaped((len(cluster_mean),), logits=logits)
     log_prob = _cluster_log_prob(z, cluster_mean, cluster_log_std)
     return jax.nn.log_softmax(jnp.broadcast_to(logits, log_prob.shape) + log_prob)
+
+
+def assignment_information(p, q):
+    """I(y; y') of the clusters of two views of each example, in nats.
+
+    The joint law of both clusters is J = mean_b p_b q_b^T, made symmetric, and I = KL(J || r r^T)
+    with r the sum of J over either axis. Ji et al. 2019, equation 3 (IIC, arXiv 1807.06653): a
+    classifier that maximizes it gives both views one cluster, with certainty, and uses all clusters
+    alike. It needs no labels. The mean makes it a statistic of the whole batch.
+
+    Args:
+      p: probabilities of the clusters of one view, [..., B, K]; leading axes may hold several
+        classifiers.
+      q: those of another view of the same examples, the shape of p.
+
+    Returns:
+      [...], in [0, log K].
+
+    Raises:
+      ValueError: the shapes differ, or are not [..., B, K].
+    """
+    p, q = at_least_f32(p), at_least_f32(q)
+    if p.shape != q.shape or p.ndim < 2:
+        raise ValueError(f"p {p.shape}, q {q.shape}; expected equal shapes [..., B, K]")
+    joint = jnp.matmul(jnp.swapaxes(p, -2, -1), q, precision="highest") / p.shape[-2]
+    joint = (joint + jnp.swapaxes(joint, -2, -1)) / 2
+    marginal = jnp.sum(joint, axis=-1)
+    independent = marginal[..., :, None] * marginal[..., None, :]
+    flat = (*joint.shape[:-2], -1)
+    return kl_divergence(joint.reshape(flat), independent.reshape(flat))
 
 
 def _cluster_log_prob(z, cluster_mean, cluster_log_std):

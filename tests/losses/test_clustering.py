@@ -150,3 +150,22 @@ def test_equal_points_and_equal_clusters():
 
     slopes = jax.grad(total, (0, 1))(centers, jnp.full_like(z, -30.0))
     assert all(np.all(np.isfinite(slope)) for slope in slopes)
+
+
+def test_assignment_information_is_iics():
+    """Against a transcription of equation 3, and the limits 0 and log K."""
+    rng = np.random.default_rng(0)
+    p, q = rng.dirichlet(np.ones(4), (2, 3, 7))
+    found = losses.assignment_information(p, q)
+    for one, other, value in zip(p, q, found, strict=True):
+        joint = one.T @ other / 7
+        joint = (joint + joint.T) / 2
+        ratio = joint / np.outer(joint.sum(1), joint.sum(0))
+        np.testing.assert_allclose(value, np.sum(joint * np.log(ratio)), rtol=1e-5)
+    sure = np.eye(4)[np.arange(8) % 4]
+    np.testing.assert_allclose(losses.assignment_information(sure, sure), np.log(4), rtol=1e-6)
+    one = np.eye(4)[np.zeros(8, int)]
+    np.testing.assert_allclose(losses.assignment_information(one, one), 0, atol=1e-7)
+    np.testing.assert_allclose(
+        losses.assignment_information(np.full((8, 4), 0.25), sure), 0, atol=1e-7
+    )

@@ -168,6 +168,11 @@ REFUSES = [
         lambda: losses.cluster_log_posterior(LATENTS, CENTERS, 0.0, THIRDS),
     ),
     (
+        r"^p \(2, 3\), q \(2, 4\); expected equal shapes \[\.\.\., B, K\]",
+        lambda: losses.assignment_information(THIRDS, LATENTS),
+    ),
+    (r"^p \(2,\), q \(2,\); expected", lambda: losses.assignment_information(TWO, TWO)),
+    (
         r"^codes \(2, 3\), others \(2, 4, 2\); expected \[B, D\] and",
         lambda: losses.pair_scores(jnp.ones((2, 3)), jnp.ones((2, 4, 2))),
     ),

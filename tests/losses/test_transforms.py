@@ -122,6 +122,9 @@ CASES = {
     ),
     "clusters": (
         {
+            "assignment_information": (
+                lambda p, z, m, s, cm, cs, w: losses.assignment_information(p, p[::-1])
+            ),
             "cluster_kl": lambda p, z, m, s, cm, cs, w: losses.cluster_kl(p, m, s, cm, cs),
             "cluster_log_posterior": (
                 lambda p, z, m, s, cm, cs, w: losses.cluster_log_posterior(z, cm, cs, w)
