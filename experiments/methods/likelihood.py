@@ -198,7 +198,9 @@ def _judge(data: Images, config: LikelihoodConfig, sample: Callable) -> Callable
     by_pixels = pixel_judge.by_pixels(data, folder, fakes) if suitable else None
 
     def numbers(state, key):
-        learned = [x for x in jax.tree.leaves(state.params) if jnp.issubdtype(x, jnp.floating)]
+        learned = [
+            x for x in jax.tree.leaves(state.params) if jnp.issubdtype(x.dtype, jnp.floating)
+        ]
         found = {"parameters": sum(x.size for x in learned)}
         return found | (by_pixels(state, key) if by_pixels else {})
 
