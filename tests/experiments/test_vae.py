@@ -42,7 +42,7 @@ def test_the_bound_of_the_vae(exact_products):
     log_std = np.asarray(both[:, 3:], np.float64)
     np.testing.assert_array_equal(mean, both[:, :3])
     z = mean + np.exp(log_std) * jax.random.normal(key, mean.shape)
-    s = math.exp(-3.9) + 0.25 / 17
+    s = math.exp(-3.9) + 1 / (64 * 17)
     error = squares(y - model.decode(params, jnp.asarray(z, jnp.float32)))
     likelihood = -error / (2 * s**2) - 32 * LOG_2PI - 64 * math.log(s)
     kl = np.sum(np.exp(2 * log_std) + np.square(mean) - 1 - 2 * log_std, axis=1) / 2
@@ -62,7 +62,7 @@ def test_the_bound_of_the_f_vae(exact_products):
     h = e + math.exp(-1) * u
     (w,), logdet = flow.forward(params["flow"], h)
     g = (decoder.apply(params["decoder"], h) + 1) / 2
-    s2 = math.exp(-2) + 0.25 / 17
+    s2 = math.exp(-2) + 1 / (64 * 17)
     loss = squares(g - y) / (2 * s2**2) + 32 * LOG_2PI + 64 * math.log(s2)
     loss += squares(w) / 2 - logdet - 64 * -1.0 - squares(u) / 2
     np.testing.assert_allclose(-jax.jit(model.bound)(params, key, y), loss, rtol=1e-3)

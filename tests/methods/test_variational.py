@@ -106,5 +106,5 @@ def test_log_deviations_learn_ten_times_as_fast(fitted):
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
-def test_the_floor_is_a_quarter_of_a_grey_level(levels):
-    assert np.exp(least_log_std(levels)) == pytest.approx(0.25 / levels)
+def test_the_floor_is_a_small_part_of_a_grey_level(levels):
+    assert np.exp(least_log_std(levels)) == pytest.approx(1 / (64 * levels))
