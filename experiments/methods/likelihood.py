@@ -2,6 +2,7 @@
 
 import functools
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
@@ -10,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments.lib.config import AtLeast
+from experiments.lib.config import CHANGEABLE, FOLDER, AtLeast
 from experiments.lib.dataset import held_out
+from experiments.lib.errors import UserError
 from experiments.lib.method import Method
 from experiments.lib.sources.image_set import Images
 from experiments.lib.sources.images import ImageConfig
@@ -55,15 +57,24 @@ class LikelihoodConfig(ImageConfig):
     """Images that set the first scales (actnorm)."""
     held_out: bool = False
     """Test on the last fifth of the training images, kept out of training: to choose knobs by."""
+    cfid: bool = False
+    """Judge samples by a classifier's features too; trains the classifier once. Needs labels."""
+    extractor_dir: Annotated[str, CHANGEABLE, FOLDER] = ""
+    """Folder of that classifier, and of numbers of real images; empty: extractors/ beside the run.
+    """
 
     def images(self) -> Images:
         """Opens the data set.
 
         Raises:
-          UserError: the data is not there, not whole, or not images of one size.
+          UserError: the data is not there, not whole, or not images of one size; or --cfid without
+            labels or with too few images.
         """
         data = super().images()
-        return held_out(data) if self.held_out else data
+        data = held_out(data) if self.held_out else data
+        if self.cfid and not judge.by_features(data):
+            raise UserError(f"--cfid: expected a set with labels and many images, not {data.name}")
+        return data
 
 
 class State(NamedTuple):
@@ -188,18 +199,25 @@ def maximum_likelihood(
 
 
 def _judge(data: Images, config: LikelihoodConfig, sample: Callable) -> Callable:
-    """The number of parameters, and the judge by pixels if the images are large enough for it."""
+    """The number of parameters, and the judges that the images and the flags allow."""
 
     def fakes(state, key, count):
         return features.signed_pixels(sample(state, key, count), data.levels)
 
-    folder = features.folder("", config.workdir)
-    suitable = pixel_judge.suitable(data)
-    by_pixels = pixel_judge.by_pixels(data, folder, fakes) if suitable else None
+    def parameters(state, key):
+        learned = [
+            x for x in jax.tree.leaves(state.params) if jnp.issubdtype(x.dtype, jnp.floating)
+        ]
+        return {"parameters": sum(x.size for x in learned)}
+
+    folder = features.folder(config.extractor_dir, config.workdir)
+    judges = [parameters]
+    if pixel_judge.suitable(data):
+        judges.append(pixel_judge.by_pixels(data, folder, fakes))
+    if config.cfid:
+        judges.append(judge.features_judge(data, folder, fakes))
 
     def numbers(state, key):
-        learned = [x for x in jax.tree.leaves(state.params) if jnp.issubdtype(x, jnp.floating)]
-        found = {"parameters": sum(x.size for x in learned)}
-        return found | (by_pixels(state, key) if by_pixels else {})
+        return functools.reduce(operator.or_, [one(state, key) for one in judges])
 
     return numbers
