@@ -96,7 +96,7 @@ def in_blocks(function: Callable, source, block: int):
         count = int(batch.pop("valid").sum())
         leaves, form = jax.tree.flatten(function(batch))
         parts.append([np.asarray(leaf)[:count] for leaf in leaves])
-    return form.unflatten(np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return jax.tree.unflatten(form, [np.concatenate(own) for own in zip(*parts, strict=True)])
 
 
 def _in_threads(dataset: grain.MapDataset) -> Iterator[dict[str, np.ndarray]]:

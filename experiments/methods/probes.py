@@ -1,7 +1,7 @@
 """Quality of frozen features: the accuracy of simple classifiers that are trained on them.
 
-The probes see features, never the network behind them. Nothing is tuned on the test split: steps,
-rate and decay are constants. Compare features only by the same probe.
+Nothing is tuned on the test split: steps, rate and decay are fixed beforehand. Compare features
+only by the same probe. NaN or infinite training features give NaN.
 """
 
 import functools
@@ -27,7 +27,8 @@ METRICS = {
 _NEIGHBOURS = 20
 _HIDDEN = 200
 _BLOCK = 512  # examples that are encoded at once
-_BATCH, _STEPS, _RATE, _DECAY = 256, 3000, 3e-3, 1e-2
+_STEPS = 3000  # of a probe's training
+_BATCH, _RATE, _DECAY = 256, 3e-3, 1e-2
 
 
 class Encoded(NamedTuple):
@@ -48,12 +49,14 @@ def encode(encoder: Callable, split) -> Encoded:
 
     def both(batch):
         features = jnp.asarray(encoder(batch), jnp.float32)
-        return Encoded(features.reshape(len(features), -1), batch["label"])
+        return features.reshape(len(features), -1), batch["label"]
 
-    return in_blocks(both, split, _BLOCK)
+    return Encoded(*in_blocks(both, split, _BLOCK))
 
 
-def scores(train: Encoded, test: Encoded, classes: int, key) -> dict[str, float]:
+def scores(
+    train: Encoded, test: Encoded, classes: int, key, *, steps: int = _STEPS
+) -> dict[str, float]:
     """Accuracy on the test split of three probes of the training split, see METRICS.
 
     The neighbours are the nearest by Euclidean distance of the features as they are. Normalise the
@@ -64,20 +67,29 @@ def scores(train: Encoded, test: Encoded, classes: int, key) -> dict[str, float]
       test: features and labels to be judged by.
       classes: labels are 0 ... classes - 1.
       key: a PRNG key, used once.
+      steps: as in `probe`.
     """
     linear, mlp = jax.random.split(key)
     votes = _votes(*train, test.features, min(_NEIGHBOURS, len(train.labels)), classes)
     return {
         "knn": _share(votes, test.labels),
-        "linear": probe(train, test, classes, linear),
-        "mlp": probe(train, test, classes, mlp, hidden=(_HIDDEN,)),
+        "linear": probe(train, test, classes, linear, steps=steps),
+        "mlp": probe(train, test, classes, mlp, (_HIDDEN,), steps=steps),
     }
 
 
-def probe(train: Encoded, test: Encoded, classes: int, key, hidden: tuple[int, ...] = ()) -> float:
+def probe(
+    train: Encoded,
+    test: Encoded,
+    classes: int,
+    key,
+    hidden: tuple[int, ...] = (),
+    *,
+    steps: int = _STEPS,
+) -> float:
     """Accuracy on the test split of a softmax classifier of the training split.
 
-    3,000 steps of AdamW on batches of 256 examples that are drawn with replacement, with a cosine
+    Trained by AdamW on batches of 256 examples that are drawn with replacement, with a cosine
     decay of the rate. Each feature is standardised by its mean and deviation over the training
     split. The classifier of Deep InfoMax's published numbers has dropout and batch normalization as
     well; this one has neither.
@@ -88,15 +100,16 @@ def probe(train: Encoded, test: Encoded, classes: int, key, hidden: tuple[int, .
       classes: labels are 0 ... classes - 1.
       key: a PRNG key, used once; equal keys give equal results.
       hidden: units of the hidden layers; (): a linear classifier.
+      steps: of training. On MNIST's pixels 3,000 give what scikit-learn's logistic regression does.
     """
-    return _share(_probe(*train, test.features, key, classes, hidden), test.labels)
+    return _share(_probe(*train, test.features, key, classes, hidden, steps), test.labels)
 
 
-@functools.partial(jax.jit, static_argnames=("classes", "hidden"))
-def _probe(features, labels, queries, key, classes: int, hidden: tuple[int, ...]):
+@functools.partial(jax.jit, static_argnames=("classes", "hidden", "steps"))
+def _probe(features, labels, queries, key, classes: int, hidden: tuple[int, ...], steps: int):
     """Trains on features and labels -> logits [Q, classes] of the queries."""
     network = MLP(classes, hidden)
-    schedule = optax.cosine_decay_schedule(_RATE, _STEPS)
+    schedule = optax.cosine_decay_schedule(_RATE, steps)
     optimizer = optax.adamw(schedule, weight_decay=_DECAY)
     center, spread = jnp.mean(features, axis=0), jnp.std(features, axis=0)
     scale = jnp.where(spread == 0, 1, spread)
@@ -114,7 +127,7 @@ def _probe(features, labels, queries, key, classes: int, hidden: tuple[int, ...]
     start, key = jax.random.split(key)
     params = network.init(start, features[:1])
     state = State(params, optimizer.init(params))
-    state, _ = jax.lax.scan(step, state, jax.random.split(key, _STEPS))
+    state, _ = jax.lax.scan(step, state, jax.random.split(key, steps))
     return logits(state.params, queries)
 
 
@@ -122,4 +135,7 @@ _votes = jax.jit(knn_votes, static_argnums=(3, 4))
 
 
 def _share(scores, labels) -> float:
-    return float(np.mean(np.argmax(scores, axis=-1) == labels))
+    """How often the largest score is that of the label; NaN, not class 0, where scores are NaN."""
+    scores = np.asarray(scores)
+    right = np.where(np.isnan(scores).any(axis=1), np.nan, scores.argmax(axis=1) == labels)
+    return float(np.mean(right))
