@@ -17,14 +17,14 @@ from experiments.lib.config import AtLeast
 from experiments.lib.errors import UserError
 from experiments.lib.launch import launch
 from experiments.lib.sources.image_set import Images
-from experiments.methods.likelihood import LikelihoodConfig
-from experiments.methods.variational import Autoencoder, autoencoder, least_log_std
+from experiments.methods.flow import ImageFlowConfig
+from experiments.methods.variational import Autoencoder, autoencoder, least_log_std, through
 from jaxgen import flows, losses
 from jaxgen.models import SqueezeDecoder, SqueezeEncoder
 
 
 @dataclass(frozen=True)
-class Config(LikelihoodConfig):
+class Config(ImageFlowConfig):
     """The f-VAE's knobs."""
 
     steps: int = 800
@@ -35,8 +35,6 @@ class Config(LikelihoodConfig):
     """Residual blocks per stage of the encoder, and as many of the decoder."""
     block_width: Annotated[int, AtLeast(1)] = 64
     """Hidden channels of the residual blocks."""
-    levels: Annotated[int, AtLeast(1)] = 2
-    """Scales of the flow."""
     depth: Annotated[int, AtLeast(1)] = 4
     """Steps of flow per scale."""
     width: Annotated[int, AtLeast(1)] = 64
@@ -45,8 +43,6 @@ class Config(LikelihoodConfig):
     """Additive couplings instead of affine ones."""
     shuffle: bool = False
     """A fixed random permutation instead of invertible 1x1 convolutions."""
-    reversible: bool = True
-    """Recompute the flow's activations from its inverse: memory does not grow with depth."""
 
     def images(self) -> Images:
         """Opens the data set, whose images must be divisible into the stages and levels.
@@ -77,44 +73,44 @@ SMOKE = Config(
     eval_every=2,
     log_every=1,
 )
+_START = -2.0  # of log s1 and log s2: the encoder at first only reshapes, and the decoder undoes it
 
 
-def f_vae(encoder, decoder, flow: flows.Bijector, levels: int, start: float) -> Autoencoder:
-    """h = E(y) + s1 u, p(y | h) = N(G(h), s2^2), p(h) is the flow; s1, s2 are learned numbers."""
+def f_vae(encoder, decoder, flow: flows.Bijector, floor: float) -> Autoencoder:
+    """h = E(x) + s1 u, p(x | h) = N(G(h), s2^2), p(h) is the flow; s1, s2 are learned numbers."""
 
-    def encode(params, y):
-        return encoder.apply(params["encoder"], 2 * y - 1)
+    def encode(params, x):
+        return encoder.apply(params["encoder"], x)
 
     def decode(params, h):
-        return (decoder.apply(params["decoder"], h) + 1) / 2
+        return decoder.apply(params["decoder"], h)
 
-    def init(key, y):
+    def init(key, x):
         encoder_key, decoder_key, flow_key, noise_key = jax.random.split(key, 4)
-        h, encoding = encoder.init_with_output(encoder_key, 2 * y - 1)
-        log_s1 = jnp.log(start)
-        noisy = losses.reparameterize(noise_key, h, log_s1)
+        h, encoding = encoder.init_with_output(encoder_key, x)
+        noisy = losses.reparameterize(noise_key, h, _START)
         return {
             "encoder": encoding,
             "decoder": decoder.init(decoder_key, h[:1]),
             "flow": flow.init(flow_key, noisy),
-            "log_s1": log_s1,
-            "log_s2": jnp.log(start / 2),
+            "log_s1": jnp.float32(_START),
+            "log_s2": jnp.float32(_START),
         }
 
-    def bound(params, key, y):
-        s2 = losses.soft_floor(params["log_s2"], least_log_std(levels))
+    def bound(params, key, x):
+        s2 = losses.soft_floor(params["log_s2"], floor)
         return losses.elbo(
-            lambda y: (encode(params, y), params["log_s1"]),
-            lambda y, h: losses.gaussian_log_likelihood(y, decode(params, h), s2),
+            lambda x: (encode(params, x), params["log_s1"]),
+            lambda x, h: losses.gaussian_log_likelihood(x, decode(params, h), s2),
             lambda h: flows.log_prob(flow, params["flow"], h),
             key,
-            y,
+            x,
         ).bound
 
     return Autoencoder(
         init,
         bound,
-        lambda params, y: flow.forward(params["flow"], encode(params, y))[0],
+        lambda params, x: flow.forward(params["flow"], encode(params, x))[0],
         lambda params, z: decode(params, flow.inverse(params["flow"], z)[0]),
     )
 
@@ -131,11 +127,11 @@ def build(config: Config):
         mixing=flows.shuffle() if config.shuffle else flows.invertible_1x1(),
         reversible=config.reversible,
     )
-    model = f_vae(SqueezeEncoder(*sizes), SqueezeDecoder(*sizes), flow, data.levels, START)
+    floor = least_log_std(data.levels)
+    model = f_vae(SqueezeEncoder(*sizes), SqueezeDecoder(*sizes), flow, floor)
+    model = through(flows.logit(config.margin), model)
     return data, autoencoder(model, data, config, temperatures=(1.0, 0.8))
 
-
-START = 0.1
 
 if __name__ == "__main__":
     launch(build, Config)

@@ -40,6 +40,29 @@ class Autoencoder(NamedTuple):
     decode: Callable
 
 
+def through(transform: flows.Bijector, model: Autoencoder) -> Autoencoder:
+    """A model of y from one of x = transform(y): log p(y) = log p(x) + log|det dx/dy|.
+
+    Args:
+      transform: without parameters, such as `flows.logit`.
+      model: of x.
+    """
+
+    def forward(y):
+        return transform.forward((), y)
+
+    def bound(params, key, y):
+        x, logdet = forward(y)
+        return model.bound(params, key, x) + logdet
+
+    return Autoencoder(
+        lambda key, y: model.init(key, forward(y)[0]),
+        bound,
+        lambda params, y: model.encode(params, forward(y)[0]),
+        lambda params, z: transform.inverse((), model.decode(params, z))[0],
+    )
+
+
 def least_log_std(levels: int) -> float:
     """The floor of a decoder's log-deviation: 1/64 of the width of a grey level in [0, 1].
 

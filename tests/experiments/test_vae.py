@@ -50,26 +50,26 @@ def test_the_bound_of_the_vae(exact_products):
 
 
 def test_the_bound_of_the_f_vae(exact_products):
-    """As in the reference: no Jacobian of the encoder, and F's of h."""
-    y, key = images(), jax.random.key(3)
+    """As in the reference: no Jacobian of the encoder, that of F at h."""
+    x, key = 3 * images(), jax.random.key(3)
     encoder, decoder = SqueezeEncoder(1, 1, 4), SqueezeDecoder(1, 1, 4)
     flow = flows.glow(1, 1, 8)
-    model = f_vae.f_vae(encoder, decoder, flow, 17, 0.2)
-    params = jax.jit(model.init)(jax.random.key(0), y)
-    params = moved(params) | {"log_s1": jnp.float32(-1.0), "log_s2": jnp.float32(-2.0)}
-    e = encoder.apply(params["encoder"], 2 * y - 1)
+    model = f_vae.f_vae(encoder, decoder, flow, -7.0)
+    params = moved(jax.jit(model.init)(jax.random.key(0), x))
+    params |= {"log_s1": jnp.float32(-1.0), "log_s2": jnp.float32(-2.0)}
+    e = encoder.apply(params["encoder"], x)
     u = jax.random.normal(key, e.shape)
     h = e + math.exp(-1) * u
     (w,), logdet = flow.forward(params["flow"], h)
-    g = (decoder.apply(params["decoder"], h) + 1) / 2
-    s2 = math.exp(-2) + 1 / (64 * 17)
-    loss = squares(g - y) / (2 * s2**2) + 32 * LOG_2PI + 64 * math.log(s2)
+    s2 = math.exp(-2) + math.exp(-7)
+    error = squares(decoder.apply(params["decoder"], h) - x)
+    loss = error / (2 * s2**2) + 32 * LOG_2PI + 64 * math.log(s2)
     loss += squares(w) / 2 - logdet - 64 * -1.0 - squares(u) / 2
-    np.testing.assert_allclose(-jax.jit(model.bound)(params, key, y), loss, rtol=1e-3)
-    # Latents without noise are F(E(y)), and come back as G(E(y)).
-    (z,) = model.encode(params, y)
+    np.testing.assert_allclose(-jax.jit(model.bound)(params, key, x), loss, rtol=1e-3)
+    # Latents without noise are F(E(x)), and come back as G(E(x)).
+    (z,) = model.encode(params, x)
     np.testing.assert_allclose(z, flow.forward(params["flow"], e)[0][0], atol=1e-5)
-    again = (decoder.apply(params["decoder"], e) + 1) / 2
+    again = decoder.apply(params["decoder"], e)
     np.testing.assert_allclose(model.decode(params, (z,)), again, atol=1e-4)
 
 

@@ -9,7 +9,8 @@ from experiments.lib.dataset import Arrays
 from experiments.lib.sources.image_set import Images
 from experiments.methods import variational as module
 from experiments.methods.likelihood import LikelihoodConfig
-from experiments.methods.variational import Autoencoder, autoencoder, least_log_std
+from experiments.methods.variational import Autoencoder, autoencoder, least_log_std, through
+from jaxgen import flows
 
 SHAPE = (8, 8, 1)
 CONFIG = LikelihoodConfig(steps=40, init_batch=4, learning_rate=1e-2, weight_decay=0.0)
@@ -103,6 +104,26 @@ def test_log_deviations_learn_ten_times_as_fast(fitted):
     change = {name: float(state.params[name] - start.params[name]) for name in start.params}
     assert change["log_std"] == pytest.approx(-10 * change["shift"], rel=1e-3)
     assert change["shift"] == pytest.approx(0.015, rel=0.1)  # the first rate is 0, then 0.005, 0.01
+
+
+def test_a_model_of_logits_is_one_of_pixels():
+    """Of a law with a known density: N(0, 1) of the logit."""
+
+    def bound(params, key, x):
+        return jnp.sum(jax.scipy.stats.norm.logpdf(x), axis=(1, 2, 3))
+
+    logits = Autoencoder(lambda key, x: jnp.mean(x), bound, lambda p, x: x, lambda p, z: z)
+    model = through(flows.logit(1e-3), logits)
+    y = np.random.default_rng(0).uniform(size=(3, 2, 2, 1)).astype(np.float32)
+    inside = 1e-3 + 0.998 * y.astype(np.float64)
+    x = np.log(inside / (1 - inside))
+    slope = 0.998 / (inside * (1 - inside))
+    expected = -(x**2) / 2 - np.log(2 * np.pi) / 2 + np.log(slope)
+    np.testing.assert_allclose(model.bound(0, None, y), expected.sum((1, 2, 3)), rtol=1e-4)
+    np.testing.assert_allclose(model.init(None, y), x.mean(), rtol=1e-4)
+    z = model.encode(0, y)
+    np.testing.assert_allclose(z, x, rtol=1e-3)
+    np.testing.assert_allclose(model.decode(0, z), y, atol=1e-5)
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
