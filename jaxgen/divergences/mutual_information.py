@@ -33,7 +33,7 @@ def f_information_bound(divergence: FDivergence, scores):
     Raises:
       ValueError: scores are not square, or B < 2.
     """
-    scores = _square(scores)
+    scores = square_scores(scores)
     others = jnp.mean(divergence.composed_conjugate(_off_diagonal(scores)), axis=-1)
     return divergence.activation(_diagonal(scores)) - others
 
@@ -54,7 +54,7 @@ def donsker_varadhan_bound(scores):
     Raises:
       ValueError: scores are not square, or B < 2.
     """
-    scores = _square(scores)
+    scores = square_scores(scores)
     size = scores.shape[-1]
     total = jax.nn.logsumexp(_off_diagonal(scores), axis=(-2, -1), keepdims=True)[..., 0]
     return _diagonal(scores) - (total - math.log(size * (size - 1)))
@@ -77,7 +77,7 @@ def info_nce_bound(scores):
     Raises:
       ValueError: scores are not square, or B < 2.
     """
-    scores = _square(scores)
+    scores = square_scores(scores)
     log_size = math.log(scores.shape[-1])
     return log_size + _diagonal(scores) - jax.nn.logsumexp(scores, axis=-1)
 
@@ -95,7 +95,8 @@ def _off_diagonal(scores):
     return rows.reshape(*scores.shape[:-2], size, size - 1)
 
 
-def _square(scores):
+def square_scores(scores):
+    """Scores in at least f32; ValueError unless they are [..., B, B] with B >= 2."""
     scores = at_least_f32(scores)
     if scores.ndim < 2 or scores.shape[-1] != scores.shape[-2] or scores.shape[-1] < 2:
         raise ValueError(f"scores {scores.shape}; expected [..., B, B] with B >= 2")

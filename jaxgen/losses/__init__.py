@@ -13,6 +13,10 @@ z = reparameterize(key, mean, log_std)
 reconstruction = gaussian_log_likelihood(x, decode(z), optimal_log_std(x, decode(z)))
 loss = (divergences.gaussian_kl_to_standard(mean, log_std) - reconstruction).mean()
 loss = -elbo(encode, log_likelihood, log_prior, key, x).bound.mean()    # any prior, sampled KL
+
+Contrastive losses compare codes of images with each other, see `infomax`.
+
+loss = nt_xent_loss(encoder(view), encoder(other_view), temperature=0.5).mean()
 """
 
 from jaxgen.losses.adversarial import (
@@ -30,6 +34,7 @@ from jaxgen.losses.adversarial import (
     wasserstein_generator_loss,
 )
 from jaxgen.losses.clustering import cluster_kl, cluster_log_posterior, sampled_cluster_kl
+from jaxgen.losses.infomax import derange, local_info_nce_loss, nt_xent_loss, pair_scores
 from jaxgen.losses.likelihoods import (
     bernoulli_log_likelihood,
     discretized_logistic_log_likelihood,
@@ -65,6 +70,7 @@ __all__ = [
     "bigan_qp_loss",
     "cluster_kl",
     "cluster_log_posterior",
+    "derange",
     "discretized_logistic_log_likelihood",
     "elbo",
     "f_gan_critic_loss",
@@ -77,11 +83,14 @@ __all__ = [
     "importance_weighted_bound",
     "least_squares_critic_loss",
     "least_squares_generator_loss",
+    "local_info_nce_loss",
     "logistic_critic_loss",
     "mean_absolute_distance",
     "non_saturating_generator_loss",
+    "nt_xent_loss",
     "optimal_log_std",
     "pack",
+    "pair_scores",
     "qp_critic_loss",
     "qp_generator_loss",
     "relativistic_critic_loss",

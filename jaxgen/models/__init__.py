@@ -6,6 +6,7 @@ The critics of GANs project it instead: see `project`.
 from jaxgen.models.convolution import Conv, conv3x3, pointwise
 from jaxgen.models.convolutional import ConvDecoder, ConvEncoder
 from jaxgen.models.dcgan import DCGANCritic, DCGANGenerator, project
+from jaxgen.models.infomax import Encoding, InfoMaxEncoder
 from jaxgen.models.mlp import MLP
 from jaxgen.models.resampling import (
     ConvDown,
@@ -27,6 +28,8 @@ __all__ = [
     "ConvUp",
     "DCGANCritic",
     "DCGANGenerator",
+    "Encoding",
+    "InfoMaxEncoder",
     "ResidualBlock",
     "ResidualCritic",
     "ResidualGenerator",

@@ -7,7 +7,8 @@ import pytest
 
 from jaxgen import losses
 
-TWO, THREE, PAIR = jnp.ones(2), jnp.ones(3), jnp.ones((2, 1))
+TWO, THREE, PAIR, ONE = jnp.ones(2), jnp.ones(3), jnp.ones((2, 1)), jnp.ones((1, 2))
+KEY = jax.random.key(0)
 
 
 def bigan(critic, x=None, decoded=4):
@@ -22,7 +23,6 @@ def bigan(critic, x=None, decoded=4):
 
 IMAGES, LATENTS, CENTERS, THIRDS = (jnp.ones(s) for s in ((2, 4, 3), (2, 4), (3, 4), (2, 3)))
 GREY = np.full((2, 3), 0.5)
-KEY = jax.random.key(0)
 
 
 def elbo(mean=LATENTS, log_std=0.0, log_likelihood=TWO, log_prior=TWO):
@@ -166,6 +166,19 @@ REFUSES = [
         r"^logits \(2, 3\); expected \(3,\)",
         lambda: losses.cluster_log_posterior(LATENTS, CENTERS, 0.0, THIRDS),
     ),
+    (
+        r"^codes \(2, 3\), others \(2, 4, 2\); expected \[B, D\] and",
+        lambda: losses.pair_scores(jnp.ones((2, 3)), jnp.ones((2, 4, 2))),
+    ),
+    (r"^codes \(2,\), others \(2,\); expected", lambda: losses.pair_scores(TWO, TWO)),
+    (r"^temperature 0; expected .* > 0", lambda: losses.pair_scores(PAIR, PAIR, 0)),
+    (r"^temperature \(2,\); expected a sc", lambda: losses.nt_xent_loss(PAIR, PAIR, TWO)),
+    (r"^x \(1, 2\), y \(1, 2\); .* B >= 2", lambda: losses.nt_xent_loss(ONE, ONE)),
+    (r"^x \(2, 1\), y \(1, 2\); expected equal", lambda: losses.nt_xent_loss(PAIR, ONE)),
+    (r"^scores \(3, 1, 1\); expected", lambda: losses.local_info_nce_loss(jnp.ones((3, 1, 1)))),
+    (r"^scores \(2, 1\); expected", lambda: losses.local_info_nce_loss(PAIR)),
+    (r"^x \(1, 2\); expected \[B, ...\] with B >= 2", lambda: losses.derange(KEY, ONE)),
+    (r"^x \(\); expected", lambda: losses.derange(KEY, 1.0)),
 ]
 
 

@@ -132,6 +132,17 @@ CASES = {
         },
         clusters,
     ),
+    "codes": (
+        {
+            "derange": lambda x, y: losses.derange(jax.random.key(0), x),
+            "local_info_nce_loss": lambda x, y: losses.local_info_nce_loss(
+                losses.pair_scores(x, jnp.stack([x, y], axis=1))
+            ),
+            "nt_xent_loss": losses.nt_xent_loss,
+            "pair_scores": losses.pair_scores,
+        },
+        lambda rng: tuple(rng.standard_normal((2, 3, 2))),
+    ),
     "bigan": (
         {"bigan_qp_loss": bigan},
         lambda rng: (
@@ -144,6 +155,7 @@ CASES = {
 
 LINEAR = {
     "free_bits",
+    "derange",
     "pack",
     "qp_generator_loss",
     "reparameterize",
@@ -171,5 +183,6 @@ def test_nan_is_shown(case, shows_nan):
 @pytest.mark.parametrize("case", CASES)
 def test_integers_count_as_floats(case, counts_integers):
     functions, draw = CASES[case]
-    # `pack` only moves its examples and keeps their dtype.
-    counts_integers({name: f for name, f in functions.items() if name != "pack"}, draw)
+    # These only move their examples and keep the dtype.
+    moves = {"derange", "pack"}
+    counts_integers({name: f for name, f in functions.items() if name not in moves}, draw)
