@@ -54,6 +54,13 @@ def conv_up(params) -> torch.nn.ConvTranspose2d:
     return layer
 
 
+def dense(params) -> torch.nn.Linear:
+    """Our dense layer."""
+    layer = torch.nn.Linear(*params["kernel"].shape)
+    fill(layer, params["kernel"].T, params["bias"])
+    return layer
+
+
 def channels_first(w, size):
     """[..., H * W * C] -> [..., C * H * W] for size (C, H, W)."""
     channels, height, width = size

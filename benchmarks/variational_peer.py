@@ -1,6 +1,7 @@
 """The steps of `benchmarks.variational` in PyTorch, written the way its users write them."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -39,9 +40,9 @@ class VAE(nn.Module):
             layers += [peers.conv_up(up), nn.LeakyReLU(0.2, inplace=True)]
         self.decoder = nn.Sequential(*layers, peers.conv(last))
 
-    def noise(self, x):
-        """What the loss of the images x draws: [B, D]."""
-        return torch.randn(len(x), self.encoder[-1].out_features // 2, device=x.device)
+    def draw(self, x):
+        """What the loss of the images x draws: noise [B, D]."""
+        return (torch.randn(len(x), self.encoder[-1].out_features // 2, device=x.device),)
 
     def forward(self, x, eps):
         """Negative ELBO: mean over the batch, in nats."""
@@ -55,15 +56,77 @@ class VAE(nn.Module):
         return (nll + kl).mean()
 
 
-MODELS = {"vae": VAE}
+class InfoMax(nn.Module):
+    """Deep InfoMax as in kexue.fm post 6024, with the encoder of ours.
+
+    Args:
+      params: of `benchmarks.variational.infomax`: numpy arrays.
+      shape: (H, W, C) of the images.
+    """
+
+    def __init__(self, params, shape):
+        super().__init__()
+        ours = params["encoder"]["params"]
+        convs, norms = peers.in_order(ours, "Conv"), peers.in_order(ours, "GroupNorm")
+        stages: list[nn.Module] = []
+        for conv, norm in zip(convs, norms, strict=True):
+            group_norm = nn.GroupNorm(1, len(norm["scale"]), eps=1e-6)
+            peers.fill(group_norm, norm["scale"], norm["bias"])
+            pool = [nn.MaxPool2d(2, ceil_mode=True)] if len(stages) < len(convs) - 2 else []
+            activation = nn.LeakyReLU(0.2, inplace=True)
+            stages.append(nn.Sequential(peers.conv(conv), *pool, group_norm, activation))
+        self.features = nn.Sequential(*stages[:-2])
+        self.more = nn.Sequential(*stages[-2:], nn.AdaptiveMaxPool2d(1), nn.Flatten())
+        self.code = peers.dense(ours["Dense_0"])
+        whole, local = peers.in_order(params["terms"]["params"], "MLP")
+        self.whole, self.local = _critic(whole, nn.Linear), _critic(local, _pointwise)
+
+    def draw(self, x):
+        """What the loss of the images x draws: noise [B, D], and the places of the negatives."""
+        eps = torch.randn(len(x), self.code.out_features // 2, device=x.device)
+        return (eps, *torch.randint(1, len(x), (2,)).tolist())
+
+    def forward(self, x, eps, roll_whole: int, roll_local: int):
+        """0.5 global + 1.5 local + 0.01 prior: mean over the batch."""
+        features = self.features(2 * x - 1)
+        mean, log_std = self.code(self.more(features)).chunk(2, dim=1)
+        z = mean + log_std.exp() * eps
+        prior = (mean.square() + (2 * log_std).exp() - 1 - 2 * log_std).mean() / 2
+        whole = _discriminate(self.whole, z, z, roll_whole)
+        spread = z[:, :, None, None].expand(-1, -1, *features.shape[2:])
+        local = _discriminate(self.local, spread, features, roll_local)
+        return 0.5 * whole + 1.5 * local + 0.01 * prior
+
+
+def _critic(params, layer) -> nn.Sequential:
+    """A perceptron with ReLU, of `layer`s."""
+    layers: list[nn.Module] = []
+    for own in peers.in_order(params, "Dense"):
+        made = layer(*own["kernel"].shape)
+        peers.fill(made, own["kernel"].T.reshape(made.weight.shape), own["bias"])
+        layers += [made, nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers[:-1])
+
+
+def _pointwise(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 1)
+
+
+def _discriminate(critic, x, y, places: int):
+    """Of pairs [x, y], and of [x, y of another image]."""
+    real, fake = (critic(torch.cat([x, y], dim=1)) for y in (y, y.roll(places, 0)))
+    return (functional.softplus(-real) + functional.softplus(fake)).mean()
+
+
+MODELS: dict[str, Any] = {"vae": VAE, "infomax": InfoMax}
 
 
 def trainer(model, x, optimizer):
-    """eps -> loss; one step."""
+    """(what the loss draws) -> loss; one step."""
 
-    def train(eps):
+    def train(*drawn):
         optimizer.zero_grad()
-        loss = model(x, eps)
+        loss = model(x, *drawn)
         loss.backward()
         optimizer.step()
         return loss.item()  # waits for the device
@@ -89,4 +152,4 @@ def step(name: str, params, x, channels_last: bool, compiled: bool):
     images = images.to(where["device"])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     train = trainer(model, images, optimizer)
-    return lambda: train(model.noise(images))
+    return lambda: train(*model.draw(images))

@@ -23,7 +23,6 @@ def bigan(critic, x=None, decoded=4):
 
 IMAGES, LATENTS, CENTERS, THIRDS = (jnp.ones(s) for s in ((2, 4, 3), (2, 4), (3, 4), (2, 3)))
 GREY = np.full((2, 3), 0.5)
-KEY = jax.random.key(0)
 
 
 def elbo(mean=LATENTS, log_std=0.0, log_likelihood=TWO, log_prior=TWO):
