@@ -3,7 +3,7 @@
 import functools
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,26 @@ def in_order(source, batch_size: int) -> Iterator[dict[str, np.ndarray]]:
     for batch in test_batches(source, batch_size):
         valid = batch.pop("valid")
         yield {name: column[valid] for name, column in batch.items()}
+
+
+def in_blocks(function: Callable, source, block: int):
+    """What function(batch) gives for a whole split, in order, in batches of one size.
+
+    Args:
+      function: {name: [block, ...]} -> a pytree of arrays [block, ...] whose row i depends on
+        example i alone; compiled, it sees one shape.
+      source: a split of a `Dataset` with at least one example.
+      block: examples that the function sees at once.
+
+    Returns:
+      The pytree, of numpy arrays [N, ...].
+    """
+    parts = []
+    for batch in test_batches(source, block):
+        count = int(batch.pop("valid").sum())
+        leaves, form = jax.tree.flatten(function(batch))
+        parts.append([np.asarray(leaf)[:count] for leaf in leaves])
+    return jax.tree.unflatten(form, [np.concatenate(own) for own in zip(*parts, strict=True)])
 
 
 def _in_threads(dataset: grain.MapDataset) -> Iterator[dict[str, np.ndarray]]:

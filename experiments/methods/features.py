@@ -13,7 +13,8 @@ import numpy as np
 import optax
 
 from experiments.lib.artefacts import digest, kept
-from experiments.lib.batches import batches, first_batch, in_order
+from experiments.lib.batches import batches, first_batch, in_blocks, in_order
+from experiments.lib.dataset import Arrays
 from experiments.lib.errors import UserError
 from experiments.lib.logs import notice
 from experiments.lib.sources.image_set import Images
@@ -225,15 +226,8 @@ def _look(network: Any, weights, images):
 
 
 def _in_blocks(network: nn.Module, weights, shape, images) -> tuple[np.ndarray, np.ndarray]:
-    images = checked(images, shape)
-    parts = []
-    for first in range(0, len(images), _BLOCK):
-        block = images[first : first + _BLOCK]
-        filled = np.zeros((_BLOCK, *shape), np.float32)
-        filled[: len(block)] = block
-        parts.append(_look(network, weights, filled))
-    features, labels = (np.concatenate(jax.device_get(x)) for x in zip(*parts, strict=True))
-    return features[: len(images)], labels[: len(images)]
+    split = Arrays({"image": checked(images, shape)})
+    return in_blocks(lambda batch: _look(network, weights, batch["image"]), split, _BLOCK)
 
 
 def checked(images, shape: tuple[int, int, int]) -> np.ndarray:

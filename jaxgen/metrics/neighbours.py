@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxgen.arguments import require, require_integer
 from jaxgen.divergences import squared_distances
-from jaxgen.metrics.shapes import points
+from jaxgen.metrics.shapes import nan_unless_finite, points
 
 
 class PrecisionRecall(NamedTuple):
@@ -45,7 +45,7 @@ def neighbour_radii(x, k: int, *, block: int = 256):
       ValueError: k or block is out of range, or x is not [N, D].
     """
     (x,) = points(x=x)
-    return _nan_unless_finite(_radii(x, k, block), x)
+    return nan_unless_finite(_radii(x, k, block), x)
 
 
 def precision_recall(real, fake, *, k: int = 3, block: int = 256) -> PrecisionRecall:
@@ -76,7 +76,7 @@ def precision_recall(real, fake, *, k: int = 3, block: int = 256) -> PrecisionRe
 
     def share_inside(x, centers, radii):
         inside = _map_rows(lambda d: jnp.any(d <= radii), centers, block, x)
-        return _nan_unless_finite(jnp.mean(inside, dtype=x.dtype), real, fake)
+        return nan_unless_finite(jnp.mean(inside, dtype=x.dtype), real, fake)
 
     return PrecisionRecall(
         share_inside(fake, real, real_radii), share_inside(real, fake, fake_radii)
@@ -112,7 +112,7 @@ def density_coverage(real, fake, *, k: int = 5, block: int = 256) -> DensityCove
     inside = _map_rows(lambda d, r: jnp.sum(d <= r, dtype=d.dtype), fake, block, real, radii)
     density = jnp.sum(inside) / (k * len(fake))
     coverage = jnp.mean(inside > 0, dtype=inside.dtype)
-    return DensityCoverage(*(_nan_unless_finite(x, real, fake) for x in (density, coverage)))
+    return DensityCoverage(*(nan_unless_finite(x, real, fake) for x in (density, coverage)))
 
 
 def _radii(x, k, block):
@@ -142,8 +142,3 @@ def _map_rows(function, y, block, x, *others):
         return function(squared_distances(row[0][None], y)[0], *row[1:])
 
     return jax.lax.map(of_row, (x, *others), batch_size=block)
-
-
-def _nan_unless_finite(value, *samples):
-    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in samples]))
-    return jnp.where(finite, value, jnp.nan)

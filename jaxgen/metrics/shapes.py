@@ -1,4 +1,6 @@
-"""Shape checks of sets of points and of images."""
+"""Checks of sets of points and of images."""
+
+import jax.numpy as jnp
 
 from jaxgen.arguments import at_least_f32
 
@@ -24,3 +26,9 @@ def images(real, fake):
     if fake.shape != real.shape:
         raise ValueError(f"fake {fake.shape}; expected the shape of real, {real.shape}")
     return real, fake
+
+
+def nan_unless_finite(value, *samples):
+    """value, or NaN where an entry of any sample is NaN or infinite."""
+    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in samples]))
+    return jnp.where(finite, value, jnp.nan)

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from experiments.lib.batches import batches, in_order, test_batches
+from experiments.lib.batches import batches, in_blocks, in_order, test_batches
 from experiments.lib.dataset import Arrays
 
 
@@ -57,3 +57,18 @@ def test_in_order_there_is_nothing_but_the_examples(hundred):
     read = [batch["image"].ravel() for batch in in_order(hundred, 32)]
     assert [len(images) for images in read] == [32, 32, 32, 4]
     assert np.concatenate(read).tolist() == list(range(100))
+
+
+@pytest.mark.parametrize("block", [1, 32, 100, 512])
+def test_in_blocks_a_function_sees_one_shape_and_each_example_gives_one_row(hundred, block):
+    shapes = set()
+
+    def function(batch):
+        shapes.add(tuple((name, column.shape) for name, column in batch.items()))
+        x = batch["image"][:, 0, 0]
+        return {"twice": 2 * x.astype(np.float32), "own": (x[:, 0],)}
+
+    found = in_blocks(function, hundred, block)
+    assert shapes == {(("image", (block, 1, 1, 1)),)}
+    np.testing.assert_array_equal(found["twice"], 2 * np.arange(100.0)[:, None])
+    np.testing.assert_array_equal(found["own"][0], np.arange(100))

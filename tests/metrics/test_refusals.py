@@ -11,6 +11,8 @@ X, Y = np.random.default_rng(0).normal(size=(2, 40, 3))
 IMAGES = np.random.default_rng(1).uniform(size=(2, 32, 32, 1))
 SMALL = np.zeros((2, 28, 28, 1))
 RING = np.ones((8, 2))
+LABELS = np.arange(40) % 4
+TABLE = np.eye(3)
 BAD_COUNTS = [
     (r"^counts .*; expected .*>= 0", np.array([1, -1])),
     (r"^counts .*nan.*; expected", np.array([1.0, np.nan])),
@@ -28,6 +30,10 @@ def sliced(*images, **options):
 
 def kernel(x, y, subsets=2, size=10):
     return m.kernel_distance(KEY, x, y, subsets=subsets, size=size)
+
+
+def votes(x=X, labels=LABELS, queries=Y, k=3, num_classes=4, **options):
+    return lambda: m.knn_votes(x, labels, queries, k, num_classes, **options)
 
 
 def similar(function, x=IMAGES, y=IMAGES, low=0, high=1, **options):
@@ -116,6 +122,46 @@ REFUSES = [
         r"^real \(2, 28, 28, 1\).*; expected .*multiples of 16",
         similar(m.ms_ssim, SMALL, SMALL),
     ),
+    (
+        r"^labels \(39,\); expected the shape of clusters \(40,\)",
+        lambda: m.contingency(LABELS, LABELS[1:], 4, 4),
+    ),
+    (
+        r"^clusters float32\[40\]; expected integers \[N\]",
+        lambda: m.contingency(LABELS.astype(np.float32), LABELS, 4, 4),
+    ),
+    (r"^labels .*\[4, 10\]; expected", lambda: m.contingency(LABELS, LABELS.reshape(4, 10), 4, 4)),
+    (r"^num_clusters 0; expected", lambda: m.contingency(LABELS, LABELS, 0, 4)),
+    (r"^num_labels 2\.5; expected", lambda: m.contingency(LABELS, LABELS, 4, 2.5)),
+    *(
+        row
+        for f in (
+            m.purity,
+            m.hungarian_accuracy,
+            m.normalized_mutual_information,
+            m.adjusted_rand_index,
+            m.used_clusters,
+        )
+        for row in [
+            (r"^table \(3,\); expected counts \[K, C\]", lambda f=f: f(TABLE[0])),
+            (r"^table \(0, 3\); expected", lambda f=f: f(TABLE[:0])),
+            (r"^table (.|\n)*; expected .*>= 0", lambda f=f: f(-TABLE)),
+            (r"^table (.|\n)*nan(.|\n)*; expected", lambda f=f: f(TABLE * np.nan)),
+        ]
+    ),
+    (r"^share 1\.5; expected", lambda: m.used_clusters(TABLE, 1.5)),
+    (r"^share \(3,\); expected a scalar", lambda: m.used_clusters(TABLE, np.ones(3) / 2)),
+    (r"^partitions 1; expected .*>= 2", lambda: m.agreement(LABELS[None], 4)),
+    (r"^partitions .*\[40\]; expected integers \[S, N\]", lambda: m.agreement(LABELS, 4)),
+    (r"^k 0; expected", votes(k=0)),
+    (r"^k 41; expected .*<= 40", votes(k=41)),
+    (r"^k 1\.5; expected an integer", votes(k=1.5)),
+    (r"^num_classes 0; expected", votes(num_classes=0)),
+    (r"^block 0; expected", votes(block=0)),
+    (r"^labels .*\[39\]; expected integers \[40\]", votes(labels=LABELS[1:])),
+    (r"^labels float32\[40\]; expected", votes(labels=LABELS.astype(np.float32))),
+    (r"^queries \(40, 2\).*; expected .* for features \(40, 3\)", votes(queries=Y[:, :2])),
+    (r"^features \(40,\); expected points", votes(x=X[:, 0])),
     (r"^weights .*; expected", similar(m.ms_ssim, SMALL, SMALL, weights=(0.5, 0))),
     (r"^scales 0; expected", similar(m.ms_ssim, SMALL, SMALL, weights=())),
 ]

@@ -1,6 +1,7 @@
 """Every public function that jits, under every transformation and dtype."""
 
 import jax
+import numpy as np
 import pytest
 
 from jaxgen import metrics as m
@@ -24,6 +25,23 @@ def sliced(seed, x, y):
     )
 
 
+def clusters(rng):
+    """Partitions, and a table of whole numbers as floats, which f32, bf16 and f64 all hold."""
+    return rng.integers(-1, 4, size=(3, 12)), rng.integers(0, 9, size=(4, 3)).astype(float)
+
+
+def judged(partitions, table):
+    return (
+        m.contingency(partitions[0], partitions[1], 4, 3),
+        m.agreement(partitions, 4) * table[0, 0],
+        m.purity(table),
+        m.hungarian_accuracy(table),
+        m.normalized_mutual_information(table),
+        m.adjusted_rand_index(table),
+        m.used_clusters(table, 0.1),
+    )
+
+
 # Functions of the same arguments share a case: a case compiles some ten programs.
 CASES = {
     "sums": (["feature_sums"], m.feature_sums, lambda rng: (points(rng)[0], rng.normal(size=2))),
@@ -33,13 +51,27 @@ CASES = {
         lambda rng: (rng.integers(9), *points(rng)),
     ),
     "neighbours": (
-        ["neighbour_radii", "precision_recall", "density_coverage"],
+        ["neighbour_radii", "precision_recall", "density_coverage", "knn_votes"],
         lambda x, y: (
             m.neighbour_radii(x, 2, block=4),
             m.precision_recall(x, y, k=2, block=4),
             m.density_coverage(x, y, k=2, block=4),
+            m.knn_votes(x, np.arange(6) % 2, y, k=3, num_classes=2, block=4),
         ),
         points,
+    ),
+    "clustering": (
+        [
+            "adjusted_rand_index",
+            "agreement",
+            "contingency",
+            "hungarian_accuracy",
+            "normalized_mutual_information",
+            "purity",
+            "used_clusters",
+        ],
+        judged,
+        clusters,
     ),
     "modes": (
         ["mode_counts", "captured_modes", "kl_to_uniform"],
