@@ -114,45 +114,23 @@ def our_step(depth: int, memory: dict[str, bool]):
 
 
 def torch_steps(depth: int) -> dict:
-    """Every way of PyTorch that works here; a row for each that does not."""
-    ways = {"torch": (False, False), "torch channels_last": (True, False)}
-    ways["torch compile"] = (True, True)
-    working = {}
-    for name, (channels_last, compiled) in ways.items():
-        try:
-            from benchmarks import flows_peer  # noqa: PLC0415  PyTorch is optional
+    """Every way of PyTorch that works here."""
+    params, _ = jax.device_get(jax.jit(partial(initial, glow_steps(depth)))())
 
-            params, _ = jax.device_get(jax.jit(partial(initial, glow_steps(depth)))())
-            run = flows_peer.training_step(params, np.array(images()), channels_last, compiled)
-            run()
-            working[name] = run
-        except Exception as error:
-            lib.row("step", depth=depth, name=name, failed=f"{type(error).__name__}: {error}"[:200])
-    return working
+    def make(channels_last, compiled):
+        from benchmarks import flows_peer  # noqa: PLC0415  PyTorch is optional
+
+        return flows_peer.training_step(params, np.array(images()), channels_last, compiled)
+
+    return lib.torch_ways("step", make, depth=depth)
 
 
 def step_case() -> list[dict]:
     """One training step, ours and PyTorch's."""
     rows = []
     for depth, rounds in ((8, 15), (32, 7)):
-        product, product_flops = lib.matmul()
         ours = {name: our_step(depth, memory) for name, memory in MEMORY.items()}
-        times = lib.in_turn({**ours, **torch_steps(depth), "matmul": product}, rounds)
-        speed = [product_flops / t for t in times.pop("matmul")]
-        for name, t in times.items():
-            share = statistics.median(flops(depth) / s / v for s, v in zip(t, speed, strict=True))
-            rows.append(
-                lib.row(
-                    "step",
-                    depth=depth,
-                    name=name,
-                    seconds=statistics.median(t),
-                    **lib.ratio(t, times["plain"]),
-                    utilization=share,
-                    gflops=flops(depth) / statistics.median(t) / 1e9,
-                    matmul_gflops=statistics.median(speed) / 1e9,
-                )
-            )
+        rows += lib.steps("step", {**ours, **torch_steps(depth)}, rounds, flops(depth), depth=depth)
     return rows
 
 

@@ -109,43 +109,17 @@ def critic_trainer(game: Game):
     return critic_alone
 
 
-def runner(train, players, real, turns: int = 1):
-    """A function that trains for some turns, one after the other, and waits for each."""
-    compiled = jax.jit(train, donate_argnums=0)
-
-    def run():
-        nonlocal players
-        for _ in range(turns):
-            players, _ = jax.block_until_ready(compiled(players, real))
-
-    return run
-
-
-def mebibytes(train, players, real) -> float:
-    """XLA's own plan of the temporary memory of a turn."""
-    plan: Any = jax.jit(train, donate_argnums=0).lower(players, real).compile().memory_analysis()
-    return plan.temp_size_in_bytes / 2**20
-
-
 def torch_turns(name: str, game: Game, shape) -> dict:
-    """Every way of PyTorch that works here; a row for each that does not."""
-    ways = {"torch": (False, False), "torch channels_last": (True, False)}
-    if not game.penalty:
-        ways["torch compile"] = (True, True)
-    working = {}
-    for way, (channels_last, compiled) in ways.items():
-        try:
-            from benchmarks import gans_peer  # noqa: PLC0415  PyTorch is optional
+    """Every way of PyTorch that works here."""
+    players = jax.device_get(initial(game, shape))
 
-            players = jax.device_get(initial(game, shape))
-            params = players.critic["params"], players.generator["params"]
-            run = gans_peer.turn(name, *params, np.array(images(shape)), channels_last, compiled)
-            run()
-            working[way] = run
-        except Exception as error:
-            failed = f"{type(error).__name__}: {error}"[:200]
-            lib.row("step", game=name, side=shape[0], name=way, failed=failed)
-    return working
+    def make(channels_last, compiled):
+        from benchmarks import gans_peer  # noqa: PLC0415  PyTorch is optional
+
+        params = players.critic["params"], players.generator["params"]
+        return gans_peer.turn(name, *params, np.array(images(shape)), channels_last, compiled)
+
+    return lib.torch_ways("step", make, compiles=not game.penalty, game=name, side=shape[0])
 
 
 def layers(shape) -> tuple[list[int], list[int]]:
@@ -187,27 +161,10 @@ def step_case() -> list[dict]:
         shape = (side, side, 3)
         for name, config in GAMES.items():
             game = config(width=WIDTH).game(shape)
-            ours = {"ours": runner(trainer(game), initial(game, shape), images(shape))}
-            product, product_flops = lib.matmul()
-            runs = {**ours, **torch_turns(name, game, shape), "matmul": product}
-            times = lib.in_turn(runs, rounds)
-            speed = [product_flops / t for t in times.pop("matmul")]
+            ours = {"ours": lib.training(trainer(game), initial(game, shape), images(shape))}
+            runs = {**ours, **torch_turns(name, game, shape)}
             work = flops(shape, bool(game.penalty), name == "qp")
-            for way, t in times.items():
-                share = statistics.median(work / s / v for s, v in zip(t, speed, strict=True))
-                rows.append(
-                    lib.row(
-                        "step",
-                        game=name,
-                        side=side,
-                        name=way,
-                        seconds=statistics.median(t),
-                        **lib.ratio(t, times["ours"]),
-                        utilization=share,
-                        gflops=work / statistics.median(t) / 1e9,
-                        matmul_gflops=statistics.median(speed) / 1e9,
-                    )
-                )
+            rows += lib.steps("step", runs, rounds, work, game=name, side=side)
     return rows
 
 
@@ -216,7 +173,7 @@ def critic_case() -> list[dict]:
     shape, runs = (32, 32, 3), {}
     for name, knobs in CRITICS.items():
         game = GanConfig(**{"loss": "wasserstein", "width": WIDTH, **knobs}).game(shape)
-        runs[name] = runner(critic_trainer(game), initial(game, shape), images(shape))
+        runs[name] = lib.training(critic_trainer(game), initial(game, shape), images(shape))
     times = lib.in_turn(runs, rounds=9)
     return [
         lib.row(
@@ -235,7 +192,7 @@ def games_case() -> list[dict]:
     shape, runs = (28, 28, 1), {}
     for name, knobs in TABLE.items():
         game = GanConfig(**{"width": 16, **knobs}).game(shape)
-        runs[name] = runner(trainer(game), initial(game, shape), images(shape))
+        runs[name] = lib.training(trainer(game), initial(game, shape), images(shape))
     times = lib.in_turn(runs, rounds=25)
     return [
         lib.row(
@@ -253,34 +210,9 @@ def seeds_case() -> list[dict]:
     configs: dict[str, Callable[..., GanConfig]] = {"relativistic": GanConfig, "gp": GAMES["gp"]}
     shape, rows = (28, 28, 1), []
     for name, config in configs.items():
-        game = config(width=16).game(shape)
-        train, real = trainer(game), images(shape)
-        start = jax.jit(jax.vmap(partial(begin, game), in_axes=(0, None)))
-        ways = {
-            "vmap": jax.vmap(train, in_axes=(0, None)),
-            "lax.map": lambda players, real, train=train: jax.lax.map(
-                lambda own: train(own, real), players
-            ),
-        }
-        one = initial(game, shape)
-        temporary = {"one by one": mebibytes(train, one, real)}
-        runs = {"one by one": runner(train, one, real, SEEDS)}
-        for way, together in ways.items():
-            players = start(jax.random.split(jax.random.key(1), SEEDS), real[0])
-            temporary[way] = mebibytes(together, players, real)
-            runs[way] = runner(together, players, real)
-        times = lib.in_turn(runs, rounds=15)
-        rows += [
-            lib.row(
-                "seeds",
-                game=name,
-                name=way,
-                seconds=statistics.median(t) / SEEDS,
-                **lib.ratio(t, times["one by one"]),
-                temporary_mib=temporary[way],
-            )
-            for way, t in times.items()
-        ]
+        game, real = config(width=16).game(shape), images(shape)
+        init = partial(begin, game, real=real[0])
+        rows += lib.seeds("seeds", trainer(game), init, real, SEEDS, rounds=15, game=name)
     return rows
 
 

@@ -4,12 +4,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
 import torch
 from torch import nn
 
-from benchmarks import lib
+from benchmarks import peers
+from benchmarks.peers import to_torch
 
 ADAM = partial(torch.optim.Adam, lr=2e-4, betas=(0.5, 0.99), fused=True)
 
@@ -24,28 +23,16 @@ class Generator(nn.Module):
 
     def __init__(self, params, shape):
         super().__init__()
-        ups = _in_order(params, "ConvUp")
-        norms = _in_order(params, "BatchNorm")
+        ups = peers.in_order(params, "ConvUp")
+        norms = peers.in_order(params, "BatchNorm")
         wide = ups[0]["kernel"].shape[2]
         self.size = (wide, shape[0] >> len(ups), shape[1] >> len(ups))
-
-        def channels_first(w):  # [..., H * W * C] -> [..., C * H * W]
-            channels, height, width = self.size
-            w = w.reshape(*w.shape[:-1], height, width, channels)
-            return np.moveaxis(w, -1, -3).reshape(*w.shape[:-3], -1)
-
-        dense = params["Dense_0"]
-        noise, pixels = dense["kernel"].shape
-        self.dense = nn.Linear(noise, pixels)
-        _fill(self.dense, channels_first(dense["kernel"]).T, channels_first(dense["bias"]))
+        self.dense = peers.dense_to_image(params["Dense_0"], self.size)
         layers: list[nn.Module] = []
         for norm, up in zip(norms, ups, strict=True):
-            inputs, outputs = up["kernel"].shape[2:]
-            batch_norm = nn.BatchNorm2d(inputs, momentum=0.01)
-            _fill(batch_norm, norm["scale"], norm["bias"])
-            convolution = nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)
-            _fill(convolution, up["kernel"].transpose(2, 3, 0, 1), up["bias"])
-            layers += [batch_norm, nn.ReLU(inplace=True), convolution]
+            batch_norm = nn.BatchNorm2d(len(norm["scale"]), momentum=0.01)
+            peers.fill(batch_norm, norm["scale"], norm["bias"])
+            layers += [batch_norm, nn.ReLU(inplace=True), peers.conv_up(up)]
         self.layers = nn.Sequential(*layers, nn.Tanh())
 
     def forward(self, z):
@@ -63,34 +50,17 @@ class Critic(nn.Module):
 
     def __init__(self, params, shape):
         super().__init__()
-        downs = _in_order(params, "ConvDown")
+        downs = peers.in_order(params, "ConvDown")
         layers: list[nn.Module] = []
         for down in downs:
-            inputs, outputs = down["kernel"].shape[2:]
-            convolution = nn.Conv2d(inputs, outputs, 4, 2, 1)
-            _fill(convolution, down["kernel"].transpose(3, 2, 0, 1), down["bias"])
-            layers += [convolution, nn.LeakyReLU(0.2, inplace=True)]
-        kernel = params["score"]["kernel"]
-        score = nn.Linear(len(kernel), 1)
-        height, width = shape[0] >> len(downs), shape[1] >> len(downs)
-        kernel = kernel.reshape(height, width, -1).transpose(2, 0, 1)
-        _fill(score, kernel.reshape(1, -1), params["score"]["bias"])
+            layers += [peers.conv(down, stride=2), nn.LeakyReLU(0.2, inplace=True)]
+        size = (len(downs[-1]["bias"]), shape[0] >> len(downs), shape[1] >> len(downs))
+        score = peers.dense_of_image(params["score"], size)
         self.layers = nn.Sequential(*layers, nn.Flatten(), score)
 
     def forward(self, x):
         """Raw scores."""
         return self.layers(x).squeeze(1)
-
-
-def _in_order(params, name: str) -> list:
-    count = sum(key.startswith(name) for key in params)
-    return [params[f"{name}_{i}"] for i in range(count)]
-
-
-def _fill(layer, weight, bias) -> None:
-    with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(np.array(weight)))
-        layer.bias.copy_(torch.from_numpy(np.array(bias)))
 
 
 class Game(NamedTuple):
@@ -216,31 +186,19 @@ def turn(name: str, critic, generator, real, channels_last: bool, compiled: bool
       channels_last: keep images and kernels in memory as [B, H, W, C].
       compiled: use torch.compile on both networks; it has no double backward.
     """
-    torch.set_num_threads(lib.cores())
-    device = {"cpu": "cpu", "gpu": "cuda"}[jax.default_backend()]
-    if device == "cuda":  # as JAX does: TF32, and the fastest convolution of those tried
-        torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.benchmark = True
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    shape = real.shape[2:]
-    players = Players(
-        GAMES[name], critic, generator, shape, device=torch.device(device), memory_format=layout
-    )
+    where = peers.place(channels_last)
+    players = Players(GAMES[name], critic, generator, real.shape[2:], **where)
     if compiled:
         players.critic.compile()
         players.generator.compile()
-    images = [to_torch(x).to(device).contiguous(memory_format=layout) for x in real]
+    images = [to_torch(x).contiguous(memory_format=where["memory_format"]) for x in real]
+    images = [x.to(where["device"]) for x in images]
     count, noise = real.shape[1], players.generator.dense.in_features
 
     def run():
-        z = torch.randn(2, count, noise, device=device)
-        alpha = torch.rand(count, 1, 1, 1, device=device)
+        z = torch.randn(2, count, noise, device=where["device"])
+        alpha = torch.rand(count, 1, 1, 1, device=where["device"])
         metrics = players.play(images, z, alpha)
         return metrics["generator_loss"].item()  # waits for the device
 
     return run
-
-
-def to_torch(x):
-    """Numpy [B, H, W, C] -> tensor [B, C, H, W]."""
-    return torch.from_numpy(np.array(x)).permute(0, 3, 1, 2)

@@ -72,6 +72,122 @@ def in_own_process(function: Callable, *arguments):
         return pool.submit(function, *arguments).result()
 
 
+def training(step: Callable, state, batch, steps: int = 1) -> Callable[[], Any]:
+    """A function that trains for some steps, one after the other, and waits for each.
+
+    Args:
+      step: (state, batch) -> (state, metrics); compiled with a donated state, as the loop does.
+      state: before the first step; consumed.
+      batch: of every step.
+      steps: of one call.
+    """
+    compiled = jax.jit(step, donate_argnums=0)
+
+    def run():
+        nonlocal state
+        for _ in range(steps):
+            state, _ = jax.block_until_ready(compiled(state, batch))
+
+    return run
+
+
+def temporary_mib(step: Callable, state, batch) -> float:
+    """XLA's own plan of the temporary memory of a step, as `training` compiles it."""
+    plan: Any = jax.jit(step, donate_argnums=0).lower(state, batch).compile().memory_analysis()
+    return plan.temp_size_in_bytes / 2**20
+
+
+def torch_ways(case: str, make: Callable, *, compiles: bool = True, **labels) -> dict:
+    """Every way of PyTorch that works here; a row for each that does not.
+
+    Args:
+      case: of that row.
+      make: (channels_last, compiled) -> function of no arguments that trains for one step. It
+        imports the peer, because PyTorch is optional.
+      compiles: whether torch.compile can be expected to work.
+      **labels: of that row.
+    """
+    ways = {"torch": (False, False), "torch channels_last": (True, False)}
+    if compiles:
+        ways["torch compile"] = (True, True)
+    working = {}
+    for way, how in ways.items():
+        try:
+            run = make(*how)
+            run()
+            working[way] = run
+        except Exception as error:
+            row(case, **labels, name=way, failed=f"{type(error).__name__}: {error}"[:200])
+    return working
+
+
+def steps(case: str, runs: Mapping[str, Callable], rounds: int, work: float, **labels) -> list:
+    """One row for each way to take a step: seconds, ratio to the first way, FLOP/s.
+
+    Args:
+      case: of the rows.
+      runs: name -> function of no arguments that takes the step.
+      rounds: how often each is timed.
+      work: FLOPs that the step cannot do without.
+      **labels: of the rows.
+    """
+    product, product_flops = matmul()
+    times = in_turn({**runs, "matmul": product}, rounds)
+    speed = [product_flops / t for t in times.pop("matmul")]
+    reference = next(iter(times.values()))
+    return [
+        row(
+            case,
+            **labels,
+            name=name,
+            seconds=statistics.median(t),
+            **ratio(t, reference),
+            utilization=statistics.median(work / s / v for s, v in zip(t, speed, strict=True)),
+            gflops=work / statistics.median(t) / 1e9,
+            matmul_gflops=statistics.median(speed) / 1e9,
+        )
+        for name, t in times.items()
+    ]
+
+
+def seeds(case: str, step: Callable, init: Callable, batch, count: int, rounds: int, **labels):
+    """One row for each way to train many models: vmap and lax.map, against one after the other.
+
+    Args:
+      case: of the rows.
+      step: (state, batch) -> (state, metrics).
+      init: key -> state.
+      batch: of every step and every model.
+      count: number of models.
+      rounds: how often each way is timed.
+      **labels: of the rows.
+    """
+    ways = {
+        "vmap": jax.vmap(step, in_axes=(0, None)),
+        "lax.map": lambda states, batch: jax.lax.map(lambda state: step(state, batch), states),
+    }
+    key = jax.random.key(1)
+    one = jax.jit(init)(key)
+    temporary = {"one by one": temporary_mib(step, one, batch)}
+    runs = {"one by one": training(step, one, batch, count)}
+    for way, together in ways.items():
+        states = jax.jit(jax.vmap(init))(jax.random.split(key, count))
+        temporary[way] = temporary_mib(together, states, batch)
+        runs[way] = training(together, states, batch)
+    times = in_turn(runs, rounds)
+    return [
+        row(
+            case,
+            **labels,
+            name=way,
+            seconds=statistics.median(t) / count,
+            **ratio(t, times["one by one"]),
+            temporary_mib=temporary[way],
+        )
+        for way, t in times.items()
+    ]
+
+
 def growth(function: Callable[[], Any]) -> float | None:
     """MiB by which this process grows at the peak of one call; None where Linux does not tell."""
     status, reset = pathlib.Path("/proc/self/status"), pathlib.Path("/proc/self/clear_refs")

@@ -46,7 +46,6 @@ METRICS = judge.METRICS | {
     "cfid_of_last": "cfid of the generator as it is; the other numbers judge its running average",
     "class_accuracy": "share of the samples in which the classifier sees the class asked for",
 }
-FLOORS = ("cfid", "kid", "density", "coverage", "precision", "recall")
 _SIDE = 10  # images in a row and in a column of a sheet
 
 
@@ -94,45 +93,21 @@ def judgement(config: Config, data: Images, fakes: Callable):
     its ceiling is about classifier_accuracy.
     """
     folder = features.folder(config.extractor_dir, config.workdir)
-    if not judge.by_features(data):
-        pixel_judge.check_pixels(data)
 
-        @functools.cache
-        def pixels():
-            return pixel_judge.spaced_pixels(data.test, data.levels), pixel_judge.floor_of_pixels(
-                data, folder
-            )
+    def averaged(players, key, count):
+        return fakes(players.ema, key, count)
 
-        def by_pixels(players, key):
-            real, floor = pixels()
-            sample_key, key = jax.random.split(key)
-            samples = fakes(players.ema, sample_key, len(real))
-            return pixel_judge.judge_pixels(real, samples, key) | {"swd_of_real": floor["swd"]}
-
-        return by_pixels
-
-    count = len(data.test)
-
-    @functools.cache
-    def prepared():
-        extractor = features.extractor(data, folder)
-        real = judge.reference(data.test, data.levels, extractor, folder)
-        return extractor, real, judge.floor(data, real, extractor, folder)
-
-    def by_features(players, key):
-        extractor, real, floor = prepared()
-        sample_key, key = jax.random.split(key)
-        raw = extractor.features(fakes(players.generator, sample_key, count))
-        samples = fakes(players.ema, sample_key, count)
-        averaged = extractor.features(samples)
-        found = judge.judge(real, averaged, key) | {"cfid_of_last": judge.cfid(real, raw)}
+    def more(extractor, real, samples, players, key):
+        last = extractor.features(fakes(players.generator, key, len(samples)))
+        found = {"cfid_of_last": judge.cfid(real, last)}
         if config.conditional:
-            hits = extractor.classify(samples) == np.arange(count) % data.classes
+            hits = extractor.classify(samples) == np.arange(len(samples)) % data.classes
             found["class_accuracy"] = float(np.mean(hits))
-        floors = {f"{name}_of_real": floor[name] for name in FLOORS}
-        return found | floors | extractor.facts
+        return found
 
-    return by_features
+    if judge.by_features(data):
+        return judge.features_judge(data, folder, averaged, more)
+    return pixel_judge.by_pixels(data, folder, averaged)
 
 
 def pictures(config: Config, game: Game, data: Images):

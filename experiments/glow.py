@@ -15,7 +15,8 @@ from typing import Annotated
 
 from experiments.lib.config import AtLeast
 from experiments.lib.launch import launch
-from experiments.methods.likelihood import ImageFlowConfig, adam, maximum_likelihood, schedule
+from experiments.methods.flow import ImageFlowConfig, flow_likelihood
+from experiments.methods.likelihood import adam
 from jaxgen import flows
 
 
@@ -50,9 +51,7 @@ def build(config: Config):
         reversible=config.reversible,
     )
     flow = flows.chain(flows.logit(config.margin), glow)
-    optimizer = adam(config, len(data.train))
-    rate = schedule(config)
-    return data, maximum_likelihood(flow, optimizer, data, config.init_batch, rate=rate)
+    return data, flow_likelihood(flow, adam(config, len(data.train)), data, config)
 
 
 if __name__ == "__main__":

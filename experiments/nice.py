@@ -17,12 +17,13 @@ import jax
 from experiments.lib.config import AtLeast
 from experiments.lib.errors import UserError
 from experiments.lib.launch import launch
-from experiments.methods.likelihood import FlowConfig, adam, maximum_likelihood, schedule
+from experiments.methods.flow import flow_likelihood
+from experiments.methods.likelihood import LikelihoodConfig, adam
 from jaxgen import flows
 
 
 @dataclass(frozen=True)
-class Config(FlowConfig):
+class Config(LikelihoodConfig):
     """NICE's knobs."""
 
     steps: int = 3000
@@ -52,13 +53,11 @@ def build(config: Config):
         )
     nice = flows.nice((config.width,) * config.layers, config.couplings)
     flow = flows.chain(flows.flatten(data.shape), nice)
-    fit = blog_likelihood if config.blog_noise else maximum_likelihood
-    return data, fit(
-        flow, adam(config, len(data.train)), data, config.init_batch, rate=schedule(config)
-    )
+    fit = blog_likelihood if config.blog_noise else flow_likelihood
+    return data, fit(flow, adam(config, len(data.train)), data, config)
 
 
-def blog_likelihood(flow, optimizer, data, init_batch, rate=None):
+def blog_likelihood(flow, optimizer, data, config):
     """Fits with the noise of post 5776: x / white - 0.01 u in training, no noise in the test.
 
     `log_density` is in nats and includes the Gaussian constant, which the post leaves out. The
@@ -70,7 +69,7 @@ def blog_likelihood(flow, optimizer, data, init_batch, rate=None):
     def noise(key, images):
         return images / white - 0.01 * jax.random.uniform(key, images.shape), 0.0
 
-    method = maximum_likelihood(flow, optimizer, data, init_batch, noise=noise, rate=rate)
+    method = flow_likelihood(flow, optimizer, data, config, noise=noise)
 
     def evaluate(state, batch, key):
         log_density = flows.log_prob(flow, state.ema, batch["image"] / white)

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -86,35 +87,35 @@ def _train(folder: pathlib.Path, name: str, config: RunConfig, data, method: Met
             checkpoints.save(done, state, time.monotonic() - began)
 
         def test(state, done):
-            parts = config, mesh, programs, method
-            tested = _evaluate(folder, logs, *parts, state, data.test, done)
+            found = _evaluate(folder, logs, config, mesh, programs, method, state, data.test, done)
+            tested, by_seed = _over_seeds(found, method.pick)
             if tests.lacks(done):
                 logs.write("test", done, tested)
             if tests.add(done, tested):
                 checkpoints.keep(done)
                 if checkpoints.latest() != done:
                     save(state, done)
-            return tested
+            return tested, by_seed
 
-        stream = batches(data.train, per_step, config.seed, start, _processes())
-        stream = ahead(devices.global_batch(mesh, batch) for batch in stream)
+        local = batches(data.train, per_step, config.seed, start, _processes())
+        stream = ahead(devices.global_batch(mesh, batch) for batch in local)
         with contextlib.closing(Logs(folder, start, config.steps)) as logs:
             due = 0 < start < config.steps and _due(start, config.eval_every, config)
             if due and tests.lacks(start):  # it was stopped between the checkpoint and the test
                 test(state, start)
             try:
-                metrics = _steps(config, programs, stream, start, state, logs, request, test, save)
+                tested = _steps(config, programs, stream, start, state, logs, request, test, save)
             except DivergedError as error:
                 kept = checkpoints.latest() or "no step yet"
                 raise DivergedError(f"{error}; the last good checkpoint: {kept}") from None
         with announced("waiting until the checkpoint is on disk"):
             checkpoints.wait()
-    if metrics is None:
+    if tested is None:
         _say(f"stopped; the same command continues this run in {folder}")
         sys.exit(request.exit_code())
     about |= {"best": {"step": tests.best, "by": config.keep_best}} if config.keep_best else {}
-    seconds = time.monotonic() - began
-    summary = report.summary(about, config.steps, metrics, seconds, logs.step_seconds())
+    (metrics, by_seed), seconds = tested, time.monotonic() - began
+    summary = report.summary(about, config.steps, metrics, by_seed, seconds, logs.step_seconds())
     if jax.process_index() == 0:
         workdir.write_json(folder / "summary.json", summary)
     _say(*report.lines(folder, summary, "finished", method.meanings))
@@ -126,7 +127,7 @@ def _train(folder: pathlib.Path, name: str, config: RunConfig, data, method: Met
 
 
 def _steps(config, programs, stream, start, state, logs, request, test, save):
-    """Trains; returns the last test metrics, or None where it was asked to stop."""
+    """Trains; returns what the last test found, or None where it was asked to stop."""
     under_way: collections.deque = collections.deque()
     tested = None
     for done in range(start + 1, config.steps + 1):
@@ -163,18 +164,21 @@ def _settle(under_way, config: RunConfig, logs: Logs, remaining: int) -> None:
             raise DivergedError(f"step {done}: not finite: {', '.join(bad)}")
         logs.advance()
         if _due(done, config.log_every, config):
-            logs.write("train", done, _over_seeds(metrics))
+            logs.write("train", done, _over_seeds(metrics)[0])
 
 
-def _evaluate(folder, logs, config, mesh, programs, method, state, split, done) -> dict[str, float]:
-    """All that is found out about a state: means over the test split, judgements, pictures."""
+def _evaluate(folder, logs, config, mesh, programs, method, state, split, done) -> dict[str, Any]:
+    """All that is found out about a state: means over the test split, judgements, pictures.
+
+    With several seeds each number is an array [seeds].
+    """
     means = _test(config, mesh, programs, state, split) if method.evaluate else {}
     own = devices.local_copy(mesh, state) if method.pictures or method.judge else None
     if method.pictures and jax.process_index() == 0:
         for path in _draw(folder / "pictures", config, method.pictures, own, split, done):
             logs.picture(path, done)
     judged = _judge(config, method.judge, own) if method.judge else {}
-    return _over_seeds({**(method.report(means) if method.report else means), **judged})
+    return {**(method.report(means) if method.report else means), **judged}
 
 
 def _test(config, mesh, programs: Programs, state, split) -> dict[str, np.ndarray]:
@@ -199,14 +203,17 @@ def _judge(config: RunConfig, judge, state) -> dict[str, np.ndarray]:
     return {name: np.array([numbers[name] for numbers in found]) for name in found[0]}
 
 
-def _over_seeds(metrics: dict) -> dict[str, float]:
-    """Scalars as they are; values per seed as mean and standard deviation."""
-    numbers = {}
+def _over_seeds(metrics: dict, pick: str = "") -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Scalars as they are, values per seed as mean, deviation and that of one seed; and by seed."""
+    numbers, by_seed = {}, {}
     for name, value in metrics.items():
         numbers[name] = float(np.mean(value))
         if np.ndim(value):
+            by_seed[name] = np.asarray(value, float).tolist()
             numbers[f"{name}_std"] = float(np.std(value))
-    return numbers
+            if pick:
+                numbers[f"{name}_picked"] = by_seed[name][np.argmin(metrics[pick])]
+    return numbers, by_seed
 
 
 @announced("drawing pictures")

@@ -27,6 +27,8 @@ class Method(NamedTuple):
       batches_per_step: number of batches of --batch-size examples that one step takes.
       meanings: {name of a final number: what it means, in one line}, printed beside it. The name is
         what comes after the last "/", and needs no "_std".
+      pick: the final number by which one of several --seeds is picked, the one with the lowest; it
+        must not look at what the seeds are judged by. The numbers of that seed are NAME_picked.
     """
 
     init: Any
@@ -40,3 +42,4 @@ class Method(NamedTuple):
     init_batch: int = 0
     batches_per_step: int = 1
     meanings: Mapping[str, str] = MappingProxyType({})
+    pick: str = ""

@@ -13,7 +13,12 @@ _PACKAGES = ("jaxgen", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "gr
 
 
 def summary(
-    about: Mapping, steps: int, metrics: Mapping[str, float], seconds: float, pace: float | None
+    about: Mapping,
+    steps: int,
+    metrics: Mapping[str, float],
+    by_seed: Mapping[str, list[float]],
+    seconds: float,
+    pace: float | None,
 ) -> dict:
     """The content of summary.json.
 
@@ -21,13 +26,16 @@ def summary(
       about: what config.json holds.
       steps: number of steps done.
       metrics: the final numbers; those that are not finite become null.
+      by_seed: of several seeds, the numbers of each.
       seconds: time trained.
       pace: median seconds between two steps, or None.
     """
     versions = {package: _version(package) for package in _PACKAGES}
+    of_seeds = {n: [_kept(value) for value in values] for n, values in by_seed.items()}
     return {
         **about,
-        "metrics": {n: value if math.isfinite(value) else None for n, value in metrics.items()},
+        "metrics": {n: _kept(value) for n, value in metrics.items()},
+        **({"by_seed": of_seeds} if by_seed else {}),
         "steps": steps,
         "seconds": round(seconds, 1),
         "step_seconds": pace,
@@ -58,8 +66,19 @@ def lines(
         f"{summary['experiment']}: {how}, {summary['steps']} steps in {summary['seconds']} s"
         f" on {summary['device']}",
         *rows,
+        *_by_seed(summary.get("by_seed", {})),
         f"  in {folder}{pictures}",
     ]
+
+
+def _by_seed(numbers: Mapping[str, list]) -> list[str]:
+    wide = max(map(len, numbers), default=0)
+    rows = [f"  {n:<{wide}}  {' '.join(map(_shown, values))}" for n, values in numbers.items()]
+    return ["  of every seed:", *rows] if rows else []
+
+
+def _kept(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def _shown(value: float | None) -> str:
@@ -75,6 +94,8 @@ def meaning(name: str, meanings: Mapping[str, str]) -> str:
         return meanings[own]
     if own.endswith("_std") and own.removesuffix("_std") in meanings:
         return "standard deviation over the seeds"
+    if own.endswith("_picked") and own.removesuffix("_picked") in meanings:
+        return "of the seed that is picked without looking at this number"
     if own.endswith("_of_real") and own.removesuffix("_of_real") in meanings:
         return "the same number of real images: about the best that samples reach"
     return ""

@@ -6,6 +6,7 @@ images. None of them is FID or KID, whose features are those of an
 Inception network.
 """
 
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from experiments.lib.artefacts import digest, kept
 from experiments.lib.batches import in_order
 from experiments.lib.logs import notice
 from experiments.lib.sources.image_set import Images
+from experiments.methods import features as of_images
 from experiments.methods.features import FEATURES, Extractor, signed_pixels
 from jaxgen.metrics import (
     GaussianFit,
@@ -61,6 +63,9 @@ METRICS = {
 }
 
 
+FLOORS = ("cfid", "kid", "density", "coverage", "precision", "recall")
+
+
 class Reference(NamedTuple):
     """What is kept of the real images.
 
@@ -71,6 +76,41 @@ class Reference(NamedTuple):
 
     features: np.ndarray
     fit: GaussianFit
+
+
+def features_judge(
+    data: Images, folder: str | pathlib.Path, fakes: Callable, more: Callable | None = None
+) -> Callable:
+    """`judge` as the judge of a method: of as many samples as there are test images.
+
+    The numbers FLOORS stand beside those of real training images, NAME_of_real.
+
+    Args:
+      data: images with labels.
+      folder: where the classifier, features and floors are kept.
+      fakes: (state, key, count) -> images [count, H, W, C] in [-1, 1].
+      more: (extractor, reference, samples, state, key of the samples) -> further numbers, or None.
+
+    Returns:
+      (state, key) -> {name: number}.
+    """
+
+    @functools.cache
+    def prepared():
+        extractor = of_images.extractor(data, folder)
+        real = reference(data.test, data.levels, extractor, folder)
+        return extractor, real, floor(data, real, extractor, folder)
+
+    def numbers(state, key):
+        extractor, real, least = prepared()
+        sample_key, key = jax.random.split(key)
+        samples = fakes(state, sample_key, len(data.test))
+        found = judge(real, extractor.features(samples), key)
+        if more:
+            found |= more(extractor, real, samples, state, sample_key)
+        return found | {f"{name}_of_real": least[name] for name in FLOORS} | extractor.facts
+
+    return numbers
 
 
 def reference(split, levels: int, extractor: Extractor, folder: str | pathlib.Path) -> Reference:

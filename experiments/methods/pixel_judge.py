@@ -6,6 +6,7 @@ real test images.
 
 import functools
 import pathlib
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -23,14 +24,48 @@ _PATCHES = 16  # ... at so many places; to sort the 128 of the paper takes a CPU
 _SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # weights of MS-SSIM, from fine to coarse
 
 
+def suitable(data: Images) -> bool:
+    """Whether `judge_pixels` can be used: two or more images in either split, of at least 8x8."""
+    return min(len(data.train), len(data.test)) >= 2 and min(data.shape[:2]) >= 8
+
+
 def check_pixels(data: Images) -> None:
     """Raises a UserError where `judge_pixels` cannot be used."""
-    if min(len(data.train), len(data.test)) < 2 or min(data.shape[:2]) < 8:
+    if not suitable(data):
         raise UserError(
             f"--data {data.name}: {len(data.train)} training and {len(data.test)} test images of"
             f" {data.shape[1]}x{data.shape[0]} pixels; to judge samples by pixels expected two or"
             " more of each, of at least 8x8"
         )
+
+
+def by_pixels(data: Images, folder: str | pathlib.Path, fakes: Callable) -> Callable:
+    """`judge_pixels` as the `judge` of a method, with swd_of_real of `floor_of_pixels` beside.
+
+    Args:
+      data: the images.
+      folder: where the floor is kept.
+      fakes: (state, key, count) -> images [count, H, W, C] in [-1, 1].
+
+    Returns:
+      (state, key) -> {name: number}.
+
+    Raises:
+      UserError: as `check_pixels`.
+    """
+    check_pixels(data)
+
+    @functools.cache
+    def prepared():
+        return spaced_pixels(data.test, data.levels), floor_of_pixels(data, folder)
+
+    def judge(state, key):
+        real, floor = prepared()
+        sample_key, key = jax.random.split(key)
+        samples = fakes(state, sample_key, len(real))
+        return judge_pixels(real, samples, key) | {"swd_of_real": floor["swd"]}
+
+    return judge
 
 
 def spaced_pixels(split, levels: int) -> np.ndarray:

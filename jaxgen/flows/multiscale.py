@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxgen.flows.bijector import Bijector, batched, constant_logdet
 from jaxgen.flows.coupling import halves
+from jaxgen.models.resampling import depth_to_space, space_to_depth
 
 
 def squeeze() -> Bijector:
@@ -22,19 +23,11 @@ def squeeze() -> Bijector:
 
     def forward(params, x, context=None):
         x = batched(x)
-        if x.ndim != 4 or x.shape[1] % 2 or x.shape[2] % 2:
-            raise ValueError(f"x {x.shape}; expected [B, H, W, C] with even H and W")
-        b, h, w, c = x.shape
-        z = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
-        return z.reshape(b, h // 2, w // 2, 4 * c), constant_logdet(0, x)
+        return space_to_depth(x), constant_logdet(0, x)
 
     def inverse(params, z, context=None):
         z = batched(z)
-        if z.ndim != 4 or z.shape[3] % 4:
-            raise ValueError(f"z {z.shape}; expected [B, H, W, 4C]")
-        b, h, w, c = z.shape
-        x = z.reshape(b, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5)
-        return x.reshape(b, 2 * h, 2 * w, c // 4), constant_logdet(0, z)
+        return depth_to_space(z), constant_logdet(0, z)
 
     return Bijector(lambda key, x, context=None: (), forward, inverse)
 

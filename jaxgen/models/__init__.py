@@ -4,16 +4,27 @@ The critics of GANs project it instead: see `project`.
 """
 
 from jaxgen.models.convolution import Conv, conv3x3, pointwise
+from jaxgen.models.convolutional import ConvDecoder, ConvEncoder
 from jaxgen.models.dcgan import DCGANCritic, DCGANGenerator, project
 from jaxgen.models.infomax import Encoding, InfoMaxEncoder
 from jaxgen.models.mlp import MLP
-from jaxgen.models.resampling import ConvDown, ConvUp, conv4x4_down, conv4x4_up
+from jaxgen.models.resampling import (
+    ConvDown,
+    ConvUp,
+    conv4x4_down,
+    conv4x4_up,
+    depth_to_space,
+    space_to_depth,
+)
+from jaxgen.models.reshaping import SqueezeDecoder, SqueezeEncoder
 from jaxgen.models.residual import ResidualBlock, ResidualCritic, ResidualGenerator
 
 __all__ = [
     "MLP",
     "Conv",
+    "ConvDecoder",
     "ConvDown",
+    "ConvEncoder",
     "ConvUp",
     "DCGANCritic",
     "DCGANGenerator",
@@ -22,9 +33,13 @@ __all__ = [
     "ResidualBlock",
     "ResidualCritic",
     "ResidualGenerator",
+    "SqueezeDecoder",
+    "SqueezeEncoder",
     "conv3x3",
     "conv4x4_down",
     "conv4x4_up",
+    "depth_to_space",
     "pointwise",
     "project",
+    "space_to_depth",
 ]

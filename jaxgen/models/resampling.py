@@ -1,4 +1,4 @@
-"""4x4 convolutions that halve or double the sides of an image."""
+"""Layers that halve or double the sides of an image: 4x4 convolutions, 2x2 blocks as channels."""
 
 import flax.linen as nn
 import jax
@@ -109,6 +109,41 @@ def _with_bias(layer: nn.Module, convolution, x, start):
     bias = layer.param("bias", nn.initializers.zeros, (layer.features,)).astype(x.dtype)
     y = convolution(x, kernel)
     return y + jnp.broadcast_to(bias, y.shape)
+
+
+def space_to_depth(x):
+    """2x2 blocks of pixels become channels: [B, H, W, C] -> [B, H / 2, W / 2, 4C].
+
+    The four pixels of a block come in the order (0,0), (0,1), (1,0), (1,1); the C channels of a
+    pixel stay together.
+
+    Args:
+      x: [B, H, W, C], H and W even.
+
+    Raises:
+      ValueError: x has another rank, or H or W is odd.
+    """
+    if x.ndim != 4 or x.shape[1] % 2 or x.shape[2] % 2:
+        raise ValueError(f"x {x.shape}; expected [B, H, W, C] with even H and W")
+    b, h, w, c = x.shape
+    blocks = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
+    return blocks.reshape(b, h // 2, w // 2, 4 * c)
+
+
+def depth_to_space(z):
+    """The inverse of `space_to_depth`: [B, H, W, 4C] -> [B, 2H, 2W, C].
+
+    Args:
+      z: [B, H, W, 4C].
+
+    Raises:
+      ValueError: z has another rank, or the channels are no multiple of 4.
+    """
+    if z.ndim != 4 or z.shape[3] % 4:
+        raise ValueError(f"z {z.shape}; expected [B, H, W, 4C]")
+    b, h, w, c = z.shape
+    blocks = z.reshape(b, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5)
+    return blocks.reshape(b, 2 * h, 2 * w, c // 4)
 
 
 def doublings(shape, smallest: int = 7) -> int:

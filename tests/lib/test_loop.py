@@ -217,7 +217,20 @@ def test_many_seeds_are_many_runs(toy, tmp_path):
         values = [one["metrics"][name] for one in ones]
         np.testing.assert_allclose(three["metrics"][name], np.mean(values), rtol=1e-5)
         np.testing.assert_allclose(three["metrics"][f"{name}_std"], np.std(values), rtol=1e-4)
+        np.testing.assert_allclose(three["by_seed"][name], values, rtol=1e-5)
     assert three["metrics"]["nll_std"] > 0
+    assert "nll_picked" not in three["metrics"]
+    assert "by_seed" not in ones[0]
+
+
+def test_one_of_several_seeds_is_picked_by_its_lowest_number(toy, tmp_path):
+    config = toy.Config(workdir=str(tmp_path), seeds=3, steps=5)
+    data, method = toy.build(config)
+    summary = loop.train("toy", config, data, method._replace(pick="noise"))
+    picked = np.argmin(summary["by_seed"]["noise"])
+    for name, values in summary["by_seed"].items():
+        assert summary["metrics"][f"{name}_picked"] == values[picked]
+    assert len(set(summary["by_seed"]["noise"])) == 3
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,17 @@ def bigan(critic, x=None, decoded=4):
     )
 
 
+IMAGES, LATENTS, CENTERS, THIRDS = (jnp.ones(s) for s in ((2, 4, 3), (2, 4), (3, 4), (2, 3)))
+GREY = np.full((2, 3), 0.5)
+KEY = jax.random.key(0)
+
+
+def elbo(mean=LATENTS, log_std=0.0, log_likelihood=TWO, log_prior=TWO):
+    return losses.elbo(
+        lambda x: (mean, log_std), lambda x, z: log_likelihood, lambda z: log_prior, KEY, LATENTS
+    )
+
+
 REFUSES = [
     (
         r"^real_label - fake_label 0.0; expected .* > 0",
@@ -63,6 +74,104 @@ REFUSES = [
     (r"^size 0; expected", lambda: losses.pack(jnp.ones((4, 2)), 0)),
     (r"^size 1\.5; expected an integer", lambda: losses.pack(jnp.ones((3, 2)), 1.5)),
     (r"^size 2; .*x \(4,\)", lambda: losses.pack(jnp.ones(4), 2)),
+    (
+        r"^x \(2, 4, 3\), mean \(2, 4\); expected equal shapes \[B, \.\.\.\]",
+        lambda: losses.gaussian_log_likelihood(IMAGES, LATENTS, 0.0),
+    ),
+    (
+        r"^x \(\), mean \(\); expected equal shapes",
+        lambda: losses.gaussian_log_likelihood(1.0, 1.0, 0.0),
+    ),
+    (
+        r"^log_std \(4,\); expected what broadcasts to \(2, 4, 3\)",
+        lambda: losses.gaussian_log_likelihood(IMAGES, IMAGES, jnp.ones(4)),
+    ),
+    (
+        r"^log_std \(1, 2, 3\); expected what broadcasts to \(2, 3\)",
+        lambda: losses.gaussian_log_likelihood(THIRDS, THIRDS, jnp.ones((1, 2, 3))),
+    ),
+    (r"^x \(2, 4\), mean \(2, 3\); expected", lambda: losses.optimal_log_std(LATENTS, THIRDS)),
+    (r"^floor \(2,\); expected a scalar", lambda: losses.optimal_log_std(TWO, TWO, TWO)),
+    (r"^floor -inf; expected a finite number", lambda: losses.soft_floor(TWO, -jnp.inf)),
+    (
+        r"^x \(2, 3\), logits \(2, 4\); expected equal",
+        lambda: losses.bernoulli_log_likelihood(GREY, LATENTS),
+    ),
+    (
+        r"^x of 127\.5 to 127\.5; expected numbers in \[0, 1\]",
+        lambda: losses.bernoulli_log_likelihood(255 * GREY, THIRDS),
+    ),
+    (
+        r"^x of 0\.5 to 0\.5; expected 0, 1, \.\. 255",
+        lambda: losses.discretized_logistic_log_likelihood(GREY, THIRDS, 0.0),
+    ),
+    (
+        r"^x of 8 to 8; expected 0, 1, \.\. 7",
+        lambda: losses.discretized_logistic_log_likelihood(16 * GREY, THIRDS, 0.0, 8),
+    ),
+    (
+        r"^levels 1; expected an integer >= 2",
+        lambda: losses.discretized_logistic_log_likelihood(THIRDS, THIRDS, 0.0, 1),
+    ),
+    (
+        r"^log_scale \(2,\); expected what broadcasts to \(2, 3\)",
+        lambda: losses.discretized_logistic_log_likelihood(THIRDS, THIRDS, TWO),
+    ),
+    (r"^log_std \(3,\); expected", lambda: losses.reparameterize(KEY, LATENTS, THREE)),
+    (r"^z \(\); expected \[\.\.\., D\]", lambda: losses.gaussian_log_prob(1.0, 0, 0)),
+    (r"^mean \(2, 3\); expected", lambda: losses.gaussian_log_prob(LATENTS, THIRDS, 0)),
+    (r"^log_std \(2, 4\); expected", lambda: losses.gaussian_log_prob(jnp.ones(4), 0, LATENTS)),
+    (r"^mean \(\); expected \[B, \.\.\.\]", lambda: elbo(mean=1.0)),
+    (r"^log_std \(2,\); expected what broadcasts to \(2, 4\)", lambda: elbo(log_std=TWO)),
+    (
+        r"^log_likelihood \(2, 4\); expected \[B\] for mean \(2, 4\)",
+        lambda: elbo(log_likelihood=LATENTS),
+    ),
+    (r"^log_prior \(\); expected \[B\]", lambda: elbo(log_prior=jnp.ones(()))),
+    (r"^kl \(2,\); expected \[B, G\]", lambda: losses.free_bits(TWO, 0.1)),
+    (r"^floor -1; expected a finite number >= 0", lambda: losses.free_bits(LATENTS, -1)),
+    (r"^floor \(2,\); expected a scalar", lambda: losses.free_bits(LATENTS, TWO)),
+    (
+        r"^log_weights \(2,\); expected \[K, B\] with K >= 1",
+        lambda: losses.importance_weighted_bound(TWO),
+    ),
+    (
+        r"^log_weights \(0, 2\); expected",
+        lambda: losses.importance_weighted_bound(jnp.ones((0, 2))),
+    ),
+    (
+        r"^posterior \(2, 4\); expected \(2, 3\)",
+        lambda: losses.cluster_kl(LATENTS, LATENTS, 0.0, CENTERS, 0.0),
+    ),
+    (
+        r"^mean \(2, 3\), cluster_mean \(3, 4\); expected \[B, D\], \[K, D\]",
+        lambda: losses.cluster_kl(THIRDS, THIRDS, 0.0, CENTERS, 0.0),
+    ),
+    (
+        r"^log_std \(2,\); expected what broadcasts to \(2, 4\)",
+        lambda: losses.cluster_kl(THIRDS, LATENTS, TWO, CENTERS, 0.0),
+    ),
+    (
+        r"^cluster_log_std \(3,\); expected what broadcasts to \(3, 4\)",
+        lambda: losses.sampled_cluster_kl(THIRDS, LATENTS, 0.0, 0.0, CENTERS, THREE),
+    ),
+    (
+        r"^posterior \(3,\); expected \(2, 3\)",
+        lambda: losses.sampled_cluster_kl(THREE, LATENTS, 0.0, 0.0, CENTERS, 0.0),
+    ),
+    (
+        r"^z \(4,\), cluster_mean \(3, 4\); expected",
+        lambda: losses.cluster_log_posterior(jnp.ones(4), CENTERS, 0.0, THREE),
+    ),
+    (
+        r"^logits \(2, 3\); expected \(3,\)",
+        lambda: losses.cluster_log_posterior(LATENTS, CENTERS, 0.0, THIRDS),
+    ),
+    (
+        r"^p \(2, 3\), q \(2, 4\); expected equal shapes \[\.\.\., B, K\]",
+        lambda: losses.assignment_information(THIRDS, LATENTS),
+    ),
+    (r"^p \(2,\), q \(2,\); expected", lambda: losses.assignment_information(TWO, TWO)),
     (
         r"^codes \(2, 3\), others \(2, 4, 2\); expected \[B, D\] and",
         lambda: losses.pair_scores(jnp.ones((2, 3)), jnp.ones((2, 4, 2))),

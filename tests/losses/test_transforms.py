@@ -29,6 +29,43 @@ def bigan(x, z, w):
     )
 
 
+def images(rng):
+    """Grey values, pixels, means, and a log-deviation per channel."""
+    grey = rng.random((2, 3, 2))
+    return grey, rng.integers(0, 4, grey.shape), rng.normal(size=grey.shape), rng.normal(size=2)
+
+
+def latents(rng):
+    """A seed, means and log-deviations of q(z | x)."""
+    return rng.integers(100), rng.normal(size=(3, 2)), 0.3 * rng.normal(size=(3, 2))
+
+
+def keyed(function):
+    return lambda seed, *args: function(jax.random.key(seed), *args)
+
+
+def elbo(key, mean, log_std):
+    return losses.elbo(
+        lambda x: (x, log_std),
+        lambda x, z: losses.gaussian_log_likelihood(x, jnp.sin(z), 0.1),
+        lambda z: losses.gaussian_log_prob(z, 0, 0),
+        key,
+        mean,
+    )
+
+
+def clusters(rng):
+    """Posterior, z, means and log-deviations of q(z | x) and of the clusters, logits."""
+    return (
+        rng.dirichlet([1, 1, 1], 4),
+        *rng.normal(size=(2, 4, 2)),
+        0.3 * rng.normal(size=(4, 2)),
+        rng.normal(size=(3, 2)),
+        0.3 * rng.normal(size=(3, 2)),
+        rng.normal(size=3),
+    )
+
+
 # Functions of the same arguments share a case: a case compiles some ten programs.
 CASES = {
     "scores": (
@@ -61,6 +98,43 @@ CASES = {
         },
         examples,
     ),
+    "images": (
+        {
+            "bernoulli_log_likelihood": lambda x, n, m, s: losses.bernoulli_log_likelihood(x, m),
+            "discretized_logistic_log_likelihood": (
+                lambda x, n, m, s: losses.discretized_logistic_log_likelihood(n, m, s, 4)
+            ),
+            "gaussian_log_likelihood": lambda x, n, m, s: losses.gaussian_log_likelihood(x, m, s),
+            "optimal_log_std": lambda x, n, m, s: losses.optimal_log_std(x, m),
+            "soft_floor": lambda x, n, m, s: losses.soft_floor(s, -1.0),
+        },
+        images,
+    ),
+    "latents": (
+        {
+            "elbo": keyed(elbo),
+            "free_bits": lambda seed, m, s: losses.free_bits(m, 0.1),
+            "gaussian_log_prob": lambda seed, m, s: losses.gaussian_log_prob(m, 0.3, s),
+            "importance_weighted_bound": lambda seed, m, s: losses.importance_weighted_bound(m),
+            "reparameterize": keyed(losses.reparameterize),
+        },
+        latents,
+    ),
+    "clusters": (
+        {
+            "assignment_information": (
+                lambda p, z, m, s, cm, cs, w: losses.assignment_information(p, p[::-1])
+            ),
+            "cluster_kl": lambda p, z, m, s, cm, cs, w: losses.cluster_kl(p, m, s, cm, cs),
+            "cluster_log_posterior": (
+                lambda p, z, m, s, cm, cs, w: losses.cluster_log_posterior(z, cm, cs, w)
+            ),
+            "sampled_cluster_kl": (
+                lambda p, z, m, s, cm, cs, w: losses.sampled_cluster_kl(p, z, m, s, cm, cs)
+            ),
+        },
+        clusters,
+    ),
     "codes": (
         {
             "derange": lambda x, y: losses.derange(jax.random.key(0), x),
@@ -83,9 +157,11 @@ CASES = {
 }
 
 LINEAR = {
+    "free_bits",
     "derange",
     "pack",
     "qp_generator_loss",
+    "reparameterize",
     "wasserstein_critic_loss",
     "wasserstein_generator_loss",
 }
@@ -93,7 +169,7 @@ LINEAR = {
 
 def test_every_public_function_has_a_case():
     covered = {name for functions, _ in CASES.values() for name in functions}
-    assert covered | {"BiGANTerms", "CriticTerms"} == set(losses.__all__)
+    assert covered | {"BiGANTerms", "CriticTerms", "ELBOTerms"} == set(losses.__all__)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.models import ConvDown, ConvUp, conv4x4_down, conv4x4_up
+from jaxgen.models import (
+    ConvDown,
+    ConvUp,
+    conv4x4_down,
+    conv4x4_up,
+    depth_to_space,
+    space_to_depth,
+)
 from jaxgen.models.resampling import doublings
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -81,6 +88,16 @@ def test_layers_start_at_twice_the_power_of_their_input(layer):
     assert float(jnp.var(y[:, 2:-2, 2:-2])) == pytest.approx(2, rel=0.15)
 
 
+def test_blocks_of_pixels_become_channels_and_come_back():
+    x = np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
+    z = space_to_depth(jnp.asarray(x))
+    assert z.shape == (2, 2, 3, 12)
+    for i in (0, 1):
+        for j in (0, 1):
+            np.testing.assert_array_equal(z[..., 3 * (2 * i + j) :][..., :3], x[:, i::2, j::2])
+    np.testing.assert_array_equal(depth_to_space(z), x)
+
+
 @pytest.mark.parametrize(
     ("shape", "count"), [((8, 8, 1), 1), ((28, 28, 1), 2), ((32, 32, 3), 3), ((64, 48, 3), 4)]
 )
@@ -92,6 +109,8 @@ def test_doublings(shape, count):
     ("call", "message"),
     [
         (lambda: doublings((18, 18, 1)), r"shape \(18, 18, 1\); expected sides of"),
+        (lambda: space_to_depth(jnp.ones((1, 3, 4, 2))), r"x \(1, 3, 4, 2\); .* even H and W"),
+        (lambda: depth_to_space(jnp.ones((1, 3, 4, 6))), r"z \(1, 3, 4, 6\); .* 4C\]"),
         (lambda: conv4x4_down(jnp.ones((1, 3, 4, 2)), jnp.ones((4, 4, 2, 1))), "even H"),
         (
             lambda: conv4x4_down(jnp.ones((1, 4, 4, 2)), jnp.ones((4, 4, 3, 1))),

@@ -1,0 +1,94 @@
+"""The bounds of vae and f_vae, written out in numpy, and the map of the latents."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import f_vae, vae
+from experiments.lib.errors import UserError
+from jaxgen import flows
+from jaxgen.models import ConvEncoder, SqueezeDecoder, SqueezeEncoder
+
+SHAPE = (8, 8, 1)
+LOG_2PI = math.log(2 * math.pi)
+
+
+def images(count=6):
+    return jnp.asarray(np.random.default_rng(0).uniform(size=(count, *SHAPE)), jnp.float32)
+
+
+def moved(params):
+    """Away from a start at which networks are zero and both deviations related."""
+    rng = np.random.default_rng(1)
+    return jax.tree.map(lambda p: p + 0.1 * rng.standard_normal(p.shape, np.float32), params)
+
+
+def squares(x):
+    return np.sum(np.square(np.asarray(x, np.float64)), axis=tuple(range(1, x.ndim)))
+
+
+def test_the_bound_of_the_vae(exact_products):
+    y, key = images(), jax.random.key(3)
+    model = vae.vae(3, 4, SHAPE, 17)
+    params = jax.jit(model.init)(jax.random.key(0), y)
+    assert float(params["log_std"]) == pytest.approx(math.log(np.std(y)), rel=1e-5)
+    params = moved(params) | {"log_std": jnp.float32(-3.9)}
+    mean = model.encode(params, y)
+    both = ConvEncoder(6, 4).apply(params["encoder"], 2 * y - 1)
+    log_std = np.asarray(both[:, 3:], np.float64)
+    np.testing.assert_array_equal(mean, both[:, :3])
+    z = mean + np.exp(log_std) * jax.random.normal(key, mean.shape)
+    s = math.exp(-3.9) + 1 / (64 * 17)
+    error = squares(y - model.decode(params, jnp.asarray(z, jnp.float32)))
+    likelihood = -error / (2 * s**2) - 32 * LOG_2PI - 64 * math.log(s)
+    kl = np.sum(np.exp(2 * log_std) + np.square(mean) - 1 - 2 * log_std, axis=1) / 2
+    np.testing.assert_allclose(jax.jit(model.bound)(params, key, y), likelihood - kl, rtol=1e-3)
+
+
+def test_the_bound_of_the_f_vae(exact_products):
+    """As in the reference: no Jacobian of the encoder, and F's of h."""
+    y, key = images(), jax.random.key(3)
+    encoder, decoder = SqueezeEncoder(1, 1, 4), SqueezeDecoder(1, 1, 4)
+    flow = flows.glow(1, 1, 8)
+    model = f_vae.f_vae(encoder, decoder, flow, 17, 0.2)
+    params = jax.jit(model.init)(jax.random.key(0), y)
+    params = moved(params) | {"log_s1": jnp.float32(-1.0), "log_s2": jnp.float32(-2.0)}
+    e = encoder.apply(params["encoder"], 2 * y - 1)
+    u = jax.random.normal(key, e.shape)
+    h = e + math.exp(-1) * u
+    (w,), logdet = flow.forward(params["flow"], h)
+    g = (decoder.apply(params["decoder"], h) + 1) / 2
+    s2 = math.exp(-2) + 1 / (64 * 17)
+    loss = squares(g - y) / (2 * s2**2) + 32 * LOG_2PI + 64 * math.log(s2)
+    loss += squares(w) / 2 - logdet - 64 * -1.0 - squares(u) / 2
+    np.testing.assert_allclose(-jax.jit(model.bound)(params, key, y), loss, rtol=1e-3)
+    # Latents without noise are F(E(y)), and come back as G(E(y)).
+    (z,) = model.encode(params, y)
+    np.testing.assert_allclose(z, flow.forward(params["flow"], e)[0][0], atol=1e-5)
+    again = (decoder.apply(params["decoder"], e) + 1) / 2
+    np.testing.assert_allclose(model.decode(params, (z,)), again, atol=1e-4)
+
+
+def test_principal_components():
+    rng = np.random.default_rng(0)
+    plane = rng.normal(size=(50, 2)) * [5, 2]
+    turn, _ = np.linalg.qr(rng.normal(size=(4, 4)))
+    points = vae.principal(3 + plane @ turn[:2])
+    distances = [np.linalg.norm(p[:, None] - p[None], axis=-1) for p in (points, plane)]
+    np.testing.assert_allclose(*distances, rtol=1e-6, atol=1e-6)
+    assert np.std(points[:, 0]) > np.std(points[:, 1])
+    assert vae.principal(np.full((4, 1), np.nan)).shape == (4, 2)
+
+
+@pytest.mark.parametrize("module", [vae, f_vae])
+def test_sizes_that_do_not_fit_are_an_error_of_one_line(module, tmp_path):
+    image = np.zeros((20, 18, 18, 1), np.uint8)
+    np.savez(tmp_path / "odd.npz", images=image)
+    config = dataclasses.replace(module.SMOKE, data="npz", data_dir=str(tmp_path / "odd.npz"))
+    with pytest.raises(UserError, match="18") as error:
+        module.build(config)
+    assert "\n" not in str(error.value)
