@@ -18,14 +18,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.lib.artefacts import digest
+from experiments.lib.batches import in_blocks, in_order
 from experiments.lib.config import AtLeast
-from experiments.lib.dataset import held_out
+from experiments.lib.dataset import Arrays, held_out
 from experiments.lib.errors import UserError
 from experiments.lib.launch import launch
 from experiments.lib.pictures import figure, sheet
 from experiments.lib.sources.image_set import Images
 from experiments.methods import features, probes
-from experiments.methods.infomax import InfoMaxConfig, encode, infomax, network, views
+from experiments.methods.classification import pixels
+from experiments.methods.infomax import (
+    OBJECTIVES,
+    InfoMaxConfig,
+    encode,
+    infomax,
+    network,
+    views,
+)
 from experiments.methods.judge import kept_numbers, places
 
 
@@ -43,27 +52,24 @@ class Config(InfoMaxConfig):
     """Judge by the last fifth of the training images, kept out of training: to choose knobs by."""
 
 
-def _meanings() -> dict[str, str]:
-    kinds = {
+METRICS = {
+    f"{kind}_{probe}": f"{meaning}; of {what}"
+    for kind, what in {
         "code": "the code",
         "map": "the flattened feature map",
-        "untrained_code": "the code of the encoder before training",
-        "untrained_map": "the feature map of the encoder before training",
+        "untrained_code": "the code before training",
+        "untrained_map": "the feature map before training",
         "pixels": "raw pixels",
-    }
-    return {
-        f"{kind}_{probe}": f"share of the test images that {how} gets right from {what}"
-        for kind, what in kinds.items()
-        for probe, how in probes.PROBES.items()
-    }
-
-
-METRICS = _meanings()
+    }.items()
+    for probe, meaning in probes.METRICS.items()
+}
 SMOKE = Config(
-    steps=4, batch_size=16, width=4, code=4, units=8, probed=100, eval_every=2, log_every=1
+    steps=4, batch_size=16, width=4, code=4, units=8, probed=100, log_every=1, checkpoint_every=2
 )
 _FORM = 1  # raise it where the code below changes what kept baselines hold
-_PICTURED = 5000  # training images among which neighbours are shown
+_BLOCK = 512  # images that are encoded at once
+_NEIGHBOURS = 5000  # training images among which neighbours are shown
+_POINTS = 2000  # test images whose codes are drawn
 _SIDE = 10  # images in a row of a picture
 
 
@@ -71,116 +77,109 @@ def build(config: Config):
     """Images, and the encoder that learns from them."""
     data = config.images()
     if not data.labelled:
-        raise UserError(
-            f"--data {data.name}: has no labels; expected a set with classes, which the probes find"
-        )
+        raise UserError(f"--data {data.name}: has no labels; expected a set with classes to probe")
     data = held_out(data) if config.held_out else data
-    return data, infomax(
-        config,
-        data,
-        judge=judgement(config, data),
-        pictures=pictures(config, data),
-        meanings=METRICS,
-    )
+    own = {"judge": judgement(config, data), "pictures": pictures(config, data)}
+    return data, infomax(config, data, meanings=METRICS, **own)
 
 
 def encoder(config: Config, data: Images):
-    """(parameters, integer images [N, H, W, C]) -> {"code": [N, D], "map": [N, h w C]}, numpy."""
+    """(parameters, split) -> {"code": [N, D], "map": [N, h w C], "label": [N]}, numpy arrays."""
 
     @jax.jit
-    def block(params, images):
-        encoding = encode(config, params, images.astype(jnp.float32) / (data.levels - 1))
-        return {"code": encoding.code, "map": encoding.features.reshape(len(images), -1)}
+    def block(params, batch):
+        encoding = encode(config, params, pixels(batch, data))
+        features = encoding.features.reshape(len(encoding.code), -1)
+        return {"code": encoding.code, "map": features, "label": batch["label"]}
 
-    return lambda params, images: probes.in_blocks(lambda images: block(params, images), images)
+    return lambda params, split: in_blocks(lambda batch: block(params, batch), split, _BLOCK)
 
 
 def judgement(config: Config, data: Images):
-    """Probes of the code and of the feature map, beside those of an untrained encoder and pixels."""
-    encoded = encoder(config, data)
-    train = data.train[places(data.train, config.probed)]
-    test = data.test[np.arange(len(data.test))]
+    """Probes of code and feature map, beside those of an untrained encoder and of raw pixels."""
+    encoded, train = encoder(config, data), spaced_rows(data.train, config.probed)
 
-    def probed(inputs, key):
-        """{name: numpy array [N, ...] of a batch} -> {name_probe: share}."""
+    def probed(features, key):
+        """Scores {name_probe: share} of split -> {name: [N, ...], "label": [N]}."""
+        known, asked = features(train), features(data.test)
         found = {}
-        sides = [inputs(batch["image"]) for batch in (train, test)]
-        for name in sides[0]:
-            pair = [
-                (side[name], batch["label"])
-                for side, batch in zip(sides, (train, test), strict=True)
-            ]
-            scores = probes.scores(*pair, data.classes, key)
-            found |= {f"{name}_{probe}": float(share) for probe, share in scores.items()}
+        for name in [n for n in known if n != "label"]:
+            pair = [probes.Encoded(side[name], side["label"]) for side in (known, asked)]
+            for probe, share in probes.scores(*pair, data.classes, key).items():
+                found[f"{name}_{probe}"] = share
         return found
 
-    def baselines():
+    def untrained():
         key = jax.random.key(0)
         params = jax.jit(network(config).init)(key, jnp.zeros((1, *data.shape)))
+        found = probed(lambda split: encoded(params, split), key)
+        return {f"untrained_{name}": share for name, share in found.items()}
 
-        def untrained():
-            found = probed(lambda images: encoded(params, images), key)
-            return {f"untrained_{name}": share for name, share in found.items()}
+    def raw():
+        def flat(batch):
+            images = np.asarray(pixels(batch, data))
+            return {"pixels": images.reshape(len(images), -1), "label": batch["label"]}
 
-        def pixels():
-            scale = np.float32(data.levels - 1)
-            return probed(lambda images: {"pixels": images.reshape(len(images), -1) / scale}, key)
+        return probed(lambda split: in_blocks(flat, split, _BLOCK), jax.random.key(0))
 
-        prints = [digest(*batch.values()) for batch in (train, test)]
-        forms = {untrained: str(network(config)), pixels: ""}
-        found = {}
-        for make, form in forms.items():
-            name = f"{make.__name__}-{data.name}-{digest(str(_FORM), form, *prints)}.npz"
-            found |= kept_numbers(features.folder("", config.workdir) / name, make)
-        return found
+    def baselines():
+        """Computed once and kept in files beside the classifiers of other experiments."""
+        folder = features.folder("", config.workdir)
+        prints = [
+            digest(*batch.values()) for s in (train, data.test) for batch in in_order(s, 2048)
+        ]
+        whole = digest(str(_FORM), *prints)
+        own = digest(str(network(config)))
+        return {
+            **kept_numbers(folder / f"probes-{data.name}-{whole}.npz", raw),
+            **kept_numbers(folder / f"probes-{data.name}-{whole}-{own}.npz", untrained),
+        }
 
     def judge(state, key):
-        return probed(lambda images: encoded(state.params["encoder"], images), key) | baselines()
+        own = probed(lambda split: encoded(state.params["encoder"], split), key)
+        return own | baselines()
 
     return judge
+
+
+def spaced_rows(split, count: int) -> Arrays:
+    """At most `count` examples of a split, evenly spaced, in memory."""
+    return Arrays(split[places(split, count)])
 
 
 def pictures(config: Config, data: Images):
     """Nearest neighbours by the code, a map of codes, and the views that are compared."""
     encoded = encoder(config, data)
-    known = data.train[places(data.train, _PICTURED)]["image"]
-    shown = data.test[places(data.test, 2000)]
+    known, shown = spaced_rows(data.train, _NEIGHBOURS), spaced_rows(data.test, _POINTS)
 
     def draw(state, batch, key):
-        params, scale = state.params["encoder"], data.levels - 1
-        codes = {
-            name: encoded(params, np.asarray(images))["code"]
-            for name, images in (
-                ("known", known),
-                ("asked", batch["image"][:_SIDE]),
-                ("shown", shown["image"]),
-            )
-        }
-        near = nearest(codes["asked"], codes["known"], _SIDE - 1)
-        rows = np.concatenate([np.asarray(batch["image"][:_SIDE, None]), known[near]], axis=1)
-        title = f"a test image, and its {_SIDE - 1} nearest of {len(known)} training images by the cosine of codes"
+        asked = Arrays({name: np.asarray(column[:_SIDE]) for name, column in batch.items()})
+        codes = [encoded(state.params["encoder"], s)["code"] for s in (asked, known, shown)]
+        near = nearest(codes[0], codes[1], _SIDE - 1)
+        rows = np.concatenate([asked.columns["image"][:, None], known[near]["image"]], axis=1)
         drawn = {
-            "neighbours": sheet(rows.reshape(-1, *data.shape) / scale, _SIDE, title),
-            "codes": figure(
-                lambda drawing: _scatter(drawing, codes["shown"], shown["label"]), 8, 7
+            "neighbours": sheet(
+                rows.reshape(-1, *data.shape) / (data.levels - 1),
+                _SIDE,
+                f"first column: test images; beside each the nearest of {len(known)} training"
+                " images, by the cosine of their codes",
             ),
+            "codes": figure(lambda f: _scatter(f, codes[2], shown.columns["label"]), 8, 7),
         }
-        if config.objective == "two_views":
-            images = batch["image"][:_SIDE].astype(jnp.float32) / scale
+        if OBJECTIVES[config.objective].views:
+            images = pixels(asked.columns, data)
             seen = [images, *(jax.jit(views)(k, images) for k in jax.random.split(key))]
-            labels = ["test image", "one view", "other view"]
-            drawn["views"] = sheet(np.concatenate(seen), _SIDE, "random views", labels)
+            names = ["test image", "one view", "another"]
+            drawn["views"] = sheet(np.concatenate(seen), _SIDE, "random views", names)
         return drawn
 
     return draw
 
 
 def nearest(asked: np.ndarray, known: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the `count` known codes of largest cosine: [N, D], [M, D] -> [N, count]."""
-    asked, known = (
-        x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (asked, known)
-    )
-    return np.argsort(-asked @ known.T, axis=1)[:, :count]
+    """Indices of the codes of largest cosine, falling: [N, D], [M, D] -> [N, count]."""
+    norms = np.maximum(np.linalg.norm(known, axis=1), np.finfo(np.float32).tiny)
+    return np.argsort(-asked @ known.T / norms, axis=1)[:, :count]
 
 
 def _scatter(drawing, codes: np.ndarray, labels: np.ndarray) -> None:

@@ -1,7 +1,6 @@
 """The encoder of Deep InfoMax, for images of any size."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -32,20 +31,22 @@ class InfoMaxEncoder(nn.Module):
     slope 0.2; stages have width, 2 width, 4 width, ... channels, and there is at least one. The
     code comes from two more such convolutions without pooling, the maximum over all locations, and
     a dense layer. With width 64 on 32x32 pixels, it is the encoder of kexue.fm post 6024 (after
-    Hjelm et al. 2019, Deep InfoMax, arXiv 1808.06670), except that the post normalizes over the
-    batch and before the maximum, which costs four times as much. The default here normalizes every
-    image by itself: a code then tells nothing of its batch, which a contrastive loss would exploit,
-    and there are no statistics to keep. See `jaxgen.models.dcgan` for other choices of `norm`.
+    Hjelm et al. 2019, Deep InfoMax, arXiv 1808.06670), except that the post normalizes over batches
+    and before the maximum, which costs four times as much.
+
+    The default normalizes the channels of each location. Statistics of the batch would tell a code
+    of its batch, which a contrastive loss exploits; statistics of the image would tell each
+    location of the whole image, which the local term exploits; and there are none to keep.
 
     Attributes:
       features: D, the code's size.
       width: channels of the first stage.
-      norm: makes a normalization layer, or None.
+      norm: makes a normalization layer, or None; see `jaxgen.models.dcgan`.
     """
 
     features: int
     width: int = 64
-    norm: Callable | None = partial(nn.GroupNorm, num_groups=1)
+    norm: Callable | None = nn.LayerNorm
 
     @nn.compact
     def __call__(self, x) -> Encoding:

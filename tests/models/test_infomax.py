@@ -46,9 +46,8 @@ def test_shapes_and_every_example_by_itself(shape, features):
 
 
 def test_a_location_sees_its_patch_and_the_code_sees_everything():
-    """Without normalization, which takes its statistics from the whole image."""
     x = normal((1, 16, 16, 1))
-    encode = encoder(x, width=8, norm=None)
+    encode = encoder(x, width=8)
     seen = jax.grad(lambda x: jnp.sum(encode(x).features[0, 0, 0] ** 2))(x)[0, ..., 0]
     rows, columns = np.nonzero(seen)
     # Two convolutions, the second on pixels of 2 x 2: 4 + 2 + 1 pixels from the corner.
