@@ -90,14 +90,14 @@ def build(config: Config):
 
     def init(key, batch):
         params = model.init(key, pixels(batch, data))
-        heads = len(params["means"])
+        heads = len(model.logits(params, pixels(batch, data)[:1]))
         return State(params, optimizer.init(params), jnp.zeros(heads), jnp.zeros((), jnp.int32))
 
     def step(state, batch, key):
-        progress = state.count / config.steps
+        progress, chosen = state.count / config.steps, jnp.argmin(state.objectives)
 
         def loss(params):
-            return model.loss(params, key, pixels(batch, data), progress)
+            return model.loss(params, key, pixels(batch, data), progress, chosen)
 
         (total, (own, metrics)), slope = jax.value_and_grad(loss, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(slope, state.opt_state, state.params)
@@ -113,7 +113,7 @@ def build(config: Config):
 
     @jax.jit
     def probabilities(state, batch):
-        return _chosen(state, model.logits(state.params, pixels(batch, data)))
+        return model.logits(state.params, pixels(batch, data))[jnp.argmin(state.objectives)]
 
     def judge(state, key):
         found = in_blocks(functools.partial(probabilities, state), data.test, _BLOCK).argmax(-1)
@@ -125,7 +125,7 @@ def build(config: Config):
 
     @jax.jit
     def draw(state, key, names):
-        means = _chosen(state, state.params["means"])[names]
+        means = state.params["means"][names]
         return model.decode(state.params, means + jax.random.normal(key, means.shape))
 
     def sample(state, key, count):
@@ -146,11 +146,6 @@ def build(config: Config):
         meanings=METRICS,
         pick="objective",
     )
-
-
-def _chosen(state: State, of_classifiers):
-    """What belongs to the classifier with the lowest objective: [H, ...] -> [...]."""
-    return of_classifiers[jnp.argmin(state.objectives)]
 
 
 def pictures(model: Model, data: Images, probabilities: Callable, draw: Callable):

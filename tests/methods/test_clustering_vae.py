@@ -48,7 +48,7 @@ def test_plain_losses_are_those_of_the_post_and_of_vade(method, images):
     network = params["networks"]["params"]
     network["latents"]["bias"] = jnp.arange(6.0) / 10
     network["latents"]["kernel"] = network["latents"]["kernel"].at[:, 3:].set(0)
-    total, (objective, _) = model.loss(params, KEY, images, 0.5)
+    total, (objective, _) = model.loss(params, KEY, images, 0.5, 0)
     assert objective.shape == (1,)
 
     mean, eps = latents(model, params, images)
@@ -56,7 +56,7 @@ def test_plain_losses_are_those_of_the_post_and_of_vade(method, images):
     z = mean + np.exp(log_std) * eps
     decoded = np.asarray(model.decode(params, jnp.asarray(z, jnp.float32)), np.float64)
     error = CONFIG.error_weight / 2 * ((decoded - images) ** 2).sum((1, 2, 3))
-    centers, s = np.asarray(params["means"][0], np.float64), np.zeros((4, 3))
+    centers, s = np.asarray(params["means"], np.float64), np.zeros((4, 3))
     prior = np.full(4, 0.25)
     if method == "bayes":
         s = np.asarray(params["log_std"], np.float64)
@@ -94,7 +94,7 @@ def test_views_without_changes_share_their_clusters_and_become_sharper():
     assert cosines.shape == (CONFIG.classifiers, 64, CONFIG.clusters)
     assert np.abs(cosines).max() <= 1 + 1e-5
     for progress, sharpness in ((0.0, 2.0), (0.3, 11.0), (0.6, 20.0), (1.0, 20.0)):
-        (_, (objectives, _)) = model.loss(params, KEY, images, progress)
+        (_, (objectives, _)) = model.loss(params, KEY, images, progress, 1)
         p = jax.nn.softmax(sharpness * cosines)
         expected = -losses.assignment_information(p, p)
         np.testing.assert_allclose(objectives, expected, rtol=1e-3, atol=1e-6)
@@ -105,7 +105,7 @@ def test_constant_images_give_finite_losses_and_gradients(method):
     model = METHODS[method](CONFIG, SHAPE)
     images = np.zeros((6, *SHAPE), np.float32)
     params = model.init(KEY, images)
-    (total, _), slope = jax.value_and_grad(model.loss, has_aux=True)(params, KEY, images, 0.0)
+    (total, _), slope = jax.value_and_grad(model.loss, has_aux=True)(params, KEY, images, 0.0, 0)
     assert np.isfinite(total)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
 
