@@ -48,6 +48,8 @@ class Config(InfoMaxConfig):
     """Steps between two judgements, with pictures; 0: only at the end."""
     probed: Annotated[int, AtLeast(10)] = 20_000
     """Training images, evenly spaced, that the probes are fitted to, at most."""
+    probe_steps: Annotated[int, AtLeast(1)] = 3000
+    """Steps of the training of a probe."""
     held_out: bool = False
     """Judge by the last fifth of the training images, kept out of training: to choose knobs by."""
 
@@ -64,7 +66,15 @@ METRICS = {
     for probe, meaning in probes.METRICS.items()
 }
 SMOKE = Config(
-    steps=4, batch_size=16, width=4, code=4, units=8, probed=100, log_every=1, checkpoint_every=2
+    steps=4,
+    batch_size=16,
+    width=4,
+    code=4,
+    units=8,
+    probed=100,
+    probe_steps=20,
+    eval_every=2,
+    log_every=1,
 )
 _FORM = 1  # raise it where the code below changes what kept baselines hold
 _BLOCK = 512  # images that are encoded at once
@@ -105,8 +115,8 @@ def judgement(config: Config, data: Images):
         found = {}
         for name in [n for n in known if n != "label"]:
             pair = [probes.Encoded(side[name], side["label"]) for side in (known, asked)]
-            for probe, share in probes.scores(*pair, data.classes, key).items():
-                found[f"{name}_{probe}"] = share
+            scores = probes.scores(*pair, data.classes, key, steps=config.probe_steps)
+            found |= {f"{name}_{probe}": share for probe, share in scores.items()}
         return found
 
     def untrained():
@@ -128,7 +138,7 @@ def judgement(config: Config, data: Images):
         prints = [
             digest(*batch.values()) for s in (train, data.test) for batch in in_order(s, 2048)
         ]
-        whole = digest(str(_FORM), *prints)
+        whole = digest(str(_FORM), str(config.probe_steps), *prints)
         own = digest(str(network(config)))
         return {
             **kept_numbers(folder / f"probes-{data.name}-{whole}.npz", raw),

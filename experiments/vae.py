@@ -14,15 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.lib.config import AtLeast
+from experiments.lib.config import Above, AtLeast, Below
 from experiments.lib.errors import UserError
 from experiments.lib.launch import launch
 from experiments.lib.pictures import figure
 from experiments.lib.sources.image_set import Images
 from experiments.methods import judge
 from experiments.methods.likelihood import LikelihoodConfig
-from experiments.methods.variational import Autoencoder, autoencoder, least_log_std
-from jaxgen import losses
+from experiments.methods.variational import Autoencoder, autoencoder, least_log_std, through
+from jaxgen import flows, losses
 from jaxgen.divergences import gaussian_kl_to_standard
 from jaxgen.models import ConvDecoder, ConvEncoder
 from jaxgen.models.resampling import doublings
@@ -32,56 +32,57 @@ from jaxgen.models.resampling import doublings
 class Config(LikelihoodConfig):
     """The VAE's knobs."""
 
-    steps: int = 3000
+    steps: int = 1500
     """Training steps."""
-    learning_rate: float = 1e-3
-    """Peak of the warm-up and cosine schedule."""
-    weight_decay: float = 0.0
+    weight_decay: float = 1000.0
     """Decoupled decay of the networks' kernels, times the number of training examples."""
-    latents: Annotated[int, AtLeast(1)] = 16
+    latents: Annotated[int, AtLeast(1)] = 32
     """Dimensions of the latents."""
-    width: Annotated[int, AtLeast(1)] = 32
+    width: Annotated[int, AtLeast(1)] = 64
     """Channels of the first stage of the encoder and of the last of the decoder."""
+    margin: Annotated[float, Above(0), Below(0.5)] = 1e-5
+    """The logit sees pixels in [margin, 1 - margin]; dark images need a small margin."""
 
 
 SMOKE = Config(steps=4, batch_size=16, init_batch=32, latents=2, width=4, eval_every=2, log_every=1)
 _MAPPED = 1000  # test images in the map of the latents
 
 
-def vae(latents: int, width: int, shape: tuple[int, int, int], levels: int) -> Autoencoder:
-    """p(y | z) = N(G(z), s^2) with one learned s, q(z | y) a diagonal Gaussian."""
+def vae(latents: int, width: int, shape: tuple[int, int, int], floor: float) -> Autoencoder:
+    """p(x | z) = N(G(z), s^2), s one learned number; q(z | x) is a diagonal Gaussian; x logits."""
     encoder, decoder = ConvEncoder(2 * latents, width), ConvDecoder(shape, width)
 
-    def init(key, y):
+    def init(key, x):
         encoder_key, decoder_key = jax.random.split(key)
         return {
-            "encoder": encoder.init(encoder_key, y[:1]),
+            "encoder": encoder.init(encoder_key, x[:1]),
             "decoder": decoder.init(decoder_key, jnp.zeros((1, latents))),
-            "log_std": jnp.log(jnp.std(y)),
+            "log_std": jnp.log(jnp.std(x)),
         }
 
-    def posterior(params, y):
-        return jnp.split(encoder.apply(params["encoder"], 2 * y - 1), 2, axis=-1)
+    def posterior(params, x):
+        signed = jnp.tanh(x / 2)  # pixels in [-1, 1]
+        return jnp.split(encoder.apply(params["encoder"], signed), 2, axis=-1)
 
     def decode(params, z):
-        return jax.nn.sigmoid(decoder.apply(params["decoder"], z))
+        return decoder.apply(params["decoder"], z)
 
-    def bound(params, key, y):
-        mean, log_std = posterior(params, y)
+    def bound(params, key, x):
+        mean, log_std = posterior(params, x)
         decoded = decode(params, losses.reparameterize(key, mean, log_std))
-        s = losses.soft_floor(params["log_std"], least_log_std(levels))
-        return losses.gaussian_log_likelihood(y, decoded, s) - gaussian_kl_to_standard(
-            mean, log_std
-        )
+        s = losses.soft_floor(params["log_std"], floor)
+        likelihood = losses.gaussian_log_likelihood(x, decoded, s)
+        return likelihood - gaussian_kl_to_standard(mean, log_std)
 
-    return Autoencoder(init, bound, lambda params, y: posterior(params, y)[0], decode)
+    return Autoencoder(init, bound, lambda params, x: posterior(params, x)[0], decode)
 
 
 def build(config: Config):
     """Images, and the VAE fitted to them."""
     data = config.images()
     check_sides(data)
-    model = vae(config.latents, config.width, data.shape, data.levels)
+    model = vae(config.latents, config.width, data.shape, least_log_std(data.levels))
+    model = through(flows.logit(config.margin), model)
     method = autoencoder(model, data, config)
     if data.labelled:
         method = method._replace(pictures=with_latents(method.pictures, model, data))
