@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.lib.dataset import held_out
 from experiments.lib.errors import UserError
 from experiments.lib.launch import launch
 from experiments.lib.pictures import beside, figure, sheet
@@ -35,8 +34,6 @@ class Config(GanConfig):
 
     conditional: bool = False
     """Tell both players the class."""
-    held_out: bool = False
-    """Judge by the last fifth of the training images, kept out of training: to choose knobs by."""
 
 
 SMOKE = Config(
@@ -52,7 +49,6 @@ _SIDE = 10  # images in a row and in a column of a sheet
 def build(config: Config):
     """Images, and the game that generates such."""
     data = config.images()
-    data = held_out(data) if config.held_out else data
     if config.conditional and not data.labelled:
         raise UserError(f"--conditional: expected a set with classes, {data.name} has no labels")
     game = config.game(data.shape)

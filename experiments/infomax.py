@@ -20,7 +20,7 @@ import numpy as np
 from experiments.lib.artefacts import digest
 from experiments.lib.batches import in_blocks, in_order
 from experiments.lib.config import AtLeast
-from experiments.lib.dataset import Arrays, held_out
+from experiments.lib.dataset import Arrays
 from experiments.lib.errors import UserError
 from experiments.lib.launch import launch
 from experiments.lib.pictures import figure, sheet
@@ -50,8 +50,6 @@ class Config(InfoMaxConfig):
     """Training images, evenly spaced, that the probes are fitted to, at most."""
     probe_steps: Annotated[int, AtLeast(1)] = 3000
     """Steps of the training of a probe."""
-    held_out: bool = False
-    """Judge by the last fifth of the training images, kept out of training: to choose knobs by."""
 
 
 METRICS = {
@@ -88,7 +86,6 @@ def build(config: Config):
     data = config.images()
     if not data.labelled:
         raise UserError(f"--data {data.name}: has no labels; expected a set with classes to probe")
-    data = held_out(data) if config.held_out else data
     own = {"judge": judgement(config, data), "pictures": pictures(config, data)}
     return data, infomax(config, data, meanings=METRICS, **own)
 

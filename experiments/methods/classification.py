@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import optax
 
 from experiments.lib.config import AtLeast
-from experiments.lib.dataset import held_out
 from experiments.lib.errors import UserError
 from experiments.lib.method import Method
 from experiments.lib.sources.image_set import Images
@@ -29,8 +28,6 @@ class ClassifierConfig(ImageConfig):
 
     learning_rate: Annotated[float, AtLeast(0)] = 1e-3
     """Step size of the optimizer."""
-    held_out: bool = False
-    """Train without the last fifth of the training images and test on it, to choose flags by."""
 
     def images(self) -> Images:
         """Opens the data set.
@@ -41,7 +38,7 @@ class ClassifierConfig(ImageConfig):
         data = super().images()
         if not data.labelled:
             raise UserError(f"--data {self.data}: has no labels; expected a set with classes")
-        return held_out(data) if self.held_out else data
+        return data
 
 
 class State(NamedTuple):

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import optax
 
 from experiments.lib.config import CHANGEABLE, FOLDER, AtLeast
-from experiments.lib.dataset import held_out
 from experiments.lib.errors import UserError
 from experiments.lib.method import Method
 from experiments.lib.sources.image_set import Images
@@ -55,8 +54,6 @@ class LikelihoodConfig(ImageConfig):
     """Decoupled decay of the networks' kernels, times the number of training examples."""
     init_batch: Annotated[int, AtLeast(1)] = 512
     """Images that set the first scales (actnorm)."""
-    held_out: bool = False
-    """Test on the last fifth of the training images, kept out of training: to choose knobs by."""
     cfid: bool = False
     """Judge samples by a classifier's features too; trains the classifier once. Needs labels."""
     extractor_dir: Annotated[str, CHANGEABLE, FOLDER] = ""
@@ -71,7 +68,6 @@ class LikelihoodConfig(ImageConfig):
             labels or with too few images.
         """
         data = super().images()
-        data = held_out(data) if self.held_out else data
         if self.cfid and not judge.by_features(data):
             raise UserError(f"--cfid: expected a set with labels and many images, not {data.name}")
         return data

@@ -7,7 +7,7 @@ from typing import Annotated
 import numpy as np
 
 from experiments.lib.config import CHANGEABLE, FOLDER, AtLeast, RunConfig
-from experiments.lib.dataset import Arrays
+from experiments.lib.dataset import Arrays, held_out
 from experiments.lib.errors import UserError
 from experiments.lib.sources.archive import load_cifar10, load_npz
 from experiments.lib.sources.folder import load_folder
@@ -29,6 +29,8 @@ class ImageConfig(RunConfig):
     size: Annotated[int, AtLeast(0)] = 0
     """Crop the images to a square around their centre and resize it to SIZE x SIZE pixels; 0: leave
     them as they are."""
+    held_out: bool = False
+    """Train without the last fifth of the training images and test on it, to choose flags by."""
 
     def images(self) -> Images:
         """Opens the data set.
@@ -36,7 +38,8 @@ class ImageConfig(RunConfig):
         Raises:
           UserError: the data is not there, not whole, or not images of one size.
         """
-        return load_images(self.data, self.data_dir, self.size)
+        images = load_images(self.data, self.data_dir, self.size)
+        return held_out(images) if self.held_out else images
 
 
 def load_images(name: str, data_dir: str = "", size: int = 0) -> Images:
