@@ -71,8 +71,8 @@ def random_crop(key, images, smallest: float = 0.3):
     area_key, ratio_key, place_key = jax.random.split(key, 3)
     count, size = len(images), jnp.array(images.shape[1:3])
     area = jax.random.uniform(area_key, (count,), minval=smallest, maxval=1.0)
-    ratio = math.log(4 / 3)
-    ratio = jnp.exp(jax.random.uniform(ratio_key, (count,), minval=-ratio, maxval=ratio))
+    most = math.log(4 / 3)
+    ratio = jnp.exp(jax.random.uniform(ratio_key, (count,), minval=-most, maxval=most))
     sides = jnp.minimum(jnp.stack([jnp.sqrt(area * ratio), jnp.sqrt(area / ratio)], -1), 1.0)
     place = jax.random.uniform(place_key, (count, 2), minval=-0.5, maxval=0.5)
     offset = place * (1 - sides) * size[None]

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -37,8 +37,8 @@ class ClusteringConfig(ImageConfig):
     channels: Annotated[int, AtLeast(1)] = 32
     """Channels of the first convolution."""
     error_weight: Annotated[float, AtLeast(0)] = 25.0
-    """Weight of half the squared error of a reconstruction, the inverse of the pixels' variance; the
-    post has 2.5 on MNIST."""
+    """Weight of half the squared error of a reconstruction: 1 / the variance of the pixels. It is
+    2.5 in the post."""
     classifiers: Annotated[int, AtLeast(1)] = 20
     """invariant: number of classifiers."""
     code: Annotated[int, AtLeast(1)] = 64
@@ -87,6 +87,8 @@ class Networks(nn.Module):
     def setup(self):
         """The layers."""
         width, channels = self.config.width, self.config.channels
+        self.trunk: nn.Module
+        self.decoder: nn.Module
         if self.config.network == "dense":
             self.trunk = MLP(width, (width,), final=nn.relu)
             self.decoder = MLP(math.prod(self.shape), (width, width))
@@ -162,7 +164,8 @@ def plain(config: ClusteringConfig, shape, classifier: nn.Module | None, kl: Cal
 
     def log_posterior(params, z):
         if classifier:
-            return nn.log_softmax(classifier.apply(params["classifier"], z))
+            scores: Any = classifier.apply(params["classifier"], z)
+            return nn.log_softmax(scores)
         return losses.cluster_log_posterior(
             z, params["means"], params["log_std"], params["weights"]
         )
@@ -221,12 +224,13 @@ def invariant(config: ClusteringConfig, shape) -> Model:
         first_key, second_key, key = jax.random.split(key, 3)
         views = jnp.concatenate([view(first_key, x), view(second_key, x)])
         features, mean, log_std = vae.encode(params, views)
-        codes = to_code.apply(params["code"], features)
+        codes: Any = to_code.apply(params["code"], features)
         low, high = _SHARPNESS
         sharpness = low + (high - low) * jnp.minimum(1.0, progress / 0.6)
         posterior = nn.softmax(sharpness * cosines(params, codes))
         information = losses.assignment_information(*jnp.split(posterior, 2, axis=1))
-        contrast = losses.nt_xent_loss(*jnp.split(codes, 2), config.temperature)
+        first, second = jnp.split(codes, 2)
+        contrast = losses.nt_xent_loss(first, second, config.temperature)
         z = losses.reparameterize(key, mean, log_std)
 
         posterior, uniform = posterior[chosen], jnp.full_like(posterior[0], 1 / config.clusters)
