@@ -43,7 +43,7 @@ class ClusteringConfig(ImageConfig):
     """invariant: number of classifiers."""
     code: Annotated[int, AtLeast(1)] = 64
     """invariant: dimensions of the code that they see."""
-    bound_weight: Annotated[float, AtLeast(0)] = 0.01
+    bound_weight: Annotated[float, AtLeast(0)] = 0.002
     """invariant: weight of the VAE's loss."""
     temperature: Annotated[float, Above(0)] = 0.5
     """invariant: of the contrastive loss."""
