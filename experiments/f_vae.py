@@ -1,10 +1,12 @@
-"""f-VAE: an autoencoder without a bottleneck, whose latents' prior is a flow, on images.
+"""f-VAE: an autoencoder with as many latents as pixels, and a flow as their prior, on images.
 
 Su & Wu 2018 (arXiv 1809.05861); Su Jianlin's post 5977 (kexue.fm).
 
-    python -m experiments.f_vae                                  0.000 bits/dim, 1 min
+    python -m experiments.f_vae                                  2.151 bits/dim, 1.2 min
 
-Held-out bits/dim, lower is better; an independent histogram for each pixel reaches 2.39.
+Bound on held-out bits/dim, lower is better; an independent histogram for each pixel reaches 2.39.
+The paper's flow is --additive --shuffle, its blocks have batch normalization, and its pixels no
+noise, so that it has no bound. Here pixels are dequantized, and their logits modelled as in `glow`.
 """
 
 from dataclasses import dataclass

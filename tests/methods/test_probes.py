@@ -49,8 +49,9 @@ def test_only_hidden_units_separate_exclusive_or():
     x = np.random.default_rng(0).normal(size=(600, 2)).astype(np.float32)
     whole = Encoded(x, (x[:, 0] * x[:, 1] > 0).astype(np.int32))
     train, test = (Encoded(*(x[part] for x in whole)) for part in (slice(400), slice(400, 600)))
-    assert probe(train, test, 2, KEY, steps=STEPS) < 0.7
-    assert probe(train, test, 2, KEY, (50,), steps=STEPS) > 0.9
+    found = scores(train, test, 2, KEY, steps=STEPS)
+    assert found["linear"] < 0.7
+    assert found["mlp"] > 0.9
 
 
 def test_the_units_of_the_features_do_not_matter_and_equal_keys_give_equal_results():
