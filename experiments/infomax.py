@@ -42,7 +42,7 @@ from experiments.methods.judge import kept_numbers, places
 class Config(InfoMaxConfig):
     """The knobs of training and of the judgement."""
 
-    steps: int = 1500
+    steps: int = 1000
     """Training steps."""
     eval_every: int = 0
     """Steps between two judgements, with pictures; 0: only at the end."""
@@ -109,10 +109,10 @@ def judgement(config: Config, data: Images):
     def probed(features, key):
         """Scores {name_probe: share} of split -> {name: [N, ...], "label": [N]}."""
         known, asked = features(train), features(data.test)
-        found = {}
+        found: dict[str, float] = {}
         for name in [n for n in known if n != "label"]:
-            pair = [probes.Encoded(side[name], side["label"]) for side in (known, asked)]
-            scores = probes.scores(*pair, data.classes, key, steps=config.probe_steps)
+            fit, test = (probes.Encoded(side[name], side["label"]) for side in (known, asked))
+            scores = probes.scores(fit, test, data.classes, key, steps=config.probe_steps)
             found |= {f"{name}_{probe}": share for probe, share in scores.items()}
         return found
 

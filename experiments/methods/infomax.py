@@ -48,7 +48,7 @@ class InfoMaxConfig(ImageConfig):
     """Channels of the encoder's first stage."""
     units: Annotated[int, AtLeast(1)] = 256
     """Units of the layers of discriminators and heads."""
-    temperature: Annotated[float, Above(0)] = 0.5
+    temperature: Annotated[float, Above(0)] = 0.2
     """Temperature of the cosines of two views."""
     learning_rate: Annotated[float, AtLeast(0)] = 1e-3
     """Adam's step size, which falls to zero along a cosine."""
@@ -193,12 +193,10 @@ class _Terms(nn.Module):
 
     @nn.compact
     def __call__(self, encoding: Encoding, key):
-        config, weights = self.config, self.config.weights()
-        terms = OBJECTIVES[config.objective].terms.items()
-        wanted = {name: term for name, term in terms if weights[name]}
-        keys = jax.random.split(key, 1 + len(wanted))
-        named = zip(keys, wanted.items(), strict=False)
-        return {name: term(config, encoding, key) for key, (name, term) in named}
+        """The keys of the terms do not depend on the weights."""
+        weights, terms = self.config.weights(), OBJECTIVES[self.config.objective].terms
+        named = zip(terms.items(), jax.random.split(key, len(terms)), strict=True)
+        return {n: term(self.config, encoding, key) for (n, term), key in named if weights[n]}
 
 
 def adversarial_prior(critic: MLP, params, code, key):
@@ -209,7 +207,8 @@ def adversarial_prior(critic: MLP, params, code, key):
     """
 
     def score(params, z):
-        return critic.apply(params, z)[:, 0]
+        scores: Any = critic.apply(params, z)
+        return scores[:, 0]
 
     fixed, given = jax.lax.stop_gradient((params, code))
     own = losses.non_saturating_generator_loss(score(fixed, code))
@@ -252,9 +251,9 @@ def infomax(config: InfoMaxConfig, data: Images, **rest) -> Method:
 
     def loss(params, images, key):
         keys = jax.random.split(key, 3)
-        raw = encoder.apply(params["encoder"], images)
+        raw: Any = encoder.apply(params["encoder"], images)
         code, prior = drawn(raw.code, keys[0])
-        named = terms.apply(params["terms"], raw._replace(code=code), keys[1])
+        named: Any = terms.apply(params["terms"], raw._replace(code=code), keys[1])
         if adversarial:
             prior, named["critic"] = adversarial_prior(critic, params["critic"], code, keys[2])
         if weights["prior"]:

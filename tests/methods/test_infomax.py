@@ -20,12 +20,18 @@ SMALL = {"batch_size": 16, "width": 4, "code": 4, "units": 8, "steps": 4}
 
 
 def moved(config):
-    """The groups of parameters that a step moves, its metrics, and the state before it."""
+    """The groups of parameters that a step moves, its metrics, and the state before it.
+
+    A step on images that are all black is finite, too.
+    """
     data = config.images()
     method = infomax(config, data)
     batch = data.train[np.arange(config.batch_size)]
     state = jax.jit(method.init)(jax.random.key(0), batch)
-    after, metrics = jax.jit(method.step)(state, batch, jax.random.key(1))
+    step = jax.jit(method.step)
+    after, metrics = step(state, batch, jax.random.key(1))
+    black = step(state, {**batch, "image": 0 * batch["image"]}, jax.random.key(1))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(black))
     changes = jax.tree.map(lambda x, y: float(jnp.abs(x - y).max()), state.params, after.params)
     groups = {n for n, change in changes.items() if max(jax.tree.leaves(change), default=0) > 0}
     return groups, metrics, state
