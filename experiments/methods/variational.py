@@ -17,7 +17,6 @@ from jaxgen import flows
 from jaxgen.optimizers import by_path, scale_by_tree
 
 METRICS = {
-    "bits_per_dim": "codelength of a test image per pixel and channel, at most; lower is better",
     "reconstruction_rmse": "root mean square error of pixels in [0, 1], encoded without noise",
 }
 _FASTER = 10.0  # Adam moves a number by the learning rate at most, too slow for a log-deviation
