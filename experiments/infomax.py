@@ -3,11 +3,11 @@
 Deep InfoMax (Hjelm et al. 2019, arXiv 1808.06670), its variant of kexue.fm post 6024, and SimCLR
 (Chen et al. 2020, arXiv 2002.05709): see --objective; --local-weight 0 is the ablation.
 
-    python -m experiments.infomax                        code_linear 0.9, 1 min
+    python -m experiments.infomax                             code_knn 0.925, 1 min
+    python -m experiments.infomax --objective two_views       code_knn 0.964, 1 min
 
-Neighbours, a linear classifier and one with a hidden layer are fitted to the frozen codes of
-training images with their labels, and tested on the test split; beside them stand the same numbers
-of the feature map, of an untrained encoder and of raw pixels. All objectives: RESULTS.md.
+Neighbours, a linear classifier and one with a hidden layer are fitted to frozen codes of training
+images and tested on the test split; beside them: the feature map, an untrained encoder, and pixels.
 """
 
 from dataclasses import dataclass
