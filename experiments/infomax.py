@@ -23,7 +23,7 @@ from experiments.lib.config import AtLeast
 from experiments.lib.dataset import Arrays
 from experiments.lib.errors import UserError
 from experiments.lib.launch import launch
-from experiments.lib.pictures import figure, sheet
+from experiments.lib.pictures import sheet
 from experiments.lib.sources.image_set import Images
 from experiments.methods import features, probes
 from experiments.methods.classification import pixels
@@ -36,6 +36,7 @@ from experiments.methods.infomax import (
     views,
 )
 from experiments.methods.judge import kept_numbers, places
+from experiments.methods.latent_map import latent_map
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def pictures(config: Config, data: Images):
                 f"first column: test images; beside each the nearest of {len(known)} training"
                 " images, by the cosine of their codes",
             ),
-            "codes": figure(lambda f: _scatter(f, codes[2], shown.columns["label"]), 8, 7),
+            "codes": latent_map(codes[2], shown.columns["label"], "class"),
         }
         if OBJECTIVES[config.objective].views:
             images = pixels(asked.columns, data)
@@ -187,24 +188,6 @@ def nearest(asked: np.ndarray, known: np.ndarray, count: int) -> np.ndarray:
     """Indices of the codes of largest cosine, falling: [N, D], [M, D] -> [N, count]."""
     norms = np.maximum(np.linalg.norm(known, axis=1), np.finfo(np.float32).tiny)
     return np.argsort(-asked @ known.T / norms, axis=1)[:, :count]
-
-
-def _scatter(drawing, codes: np.ndarray, labels: np.ndarray) -> None:
-    """Codes in the plane of their two largest principal components, coloured by class."""
-    centred = codes - codes.mean(axis=0)
-    spread, axes = np.linalg.svd(centred, full_matrices=False)[1:]
-    places, share = centred @ axes[:2].T, np.sum(spread[:2] ** 2) / np.sum(spread**2)
-    axis = drawing.subplots()
-    for label in np.unique(labels):
-        axis.scatter(
-            *places[labels == label].T, s=6, color=f"C{label % 10}", label=f"class {label}"
-        )
-    axis.set(
-        title=f"codes of {len(codes)} test images; the plane holds {share:.0%} of their variance",
-        xlabel="first principal component",
-        ylabel="second principal component",
-    )
-    drawing.legend(loc="outside right center", markerscale=2)
 
 
 if __name__ == "__main__":

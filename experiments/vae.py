@@ -19,9 +19,9 @@ import numpy as np
 from experiments.lib.config import Above, AtLeast, Below
 from experiments.lib.errors import UserError
 from experiments.lib.launch import launch
-from experiments.lib.pictures import figure
 from experiments.lib.sources.image_set import Images
 from experiments.methods import judge
+from experiments.methods.latent_map import latent_map
 from experiments.methods.likelihood import LikelihoodConfig
 from experiments.methods.variational import Autoencoder, autoencoder, least_log_std, through
 from jaxgen import flows, losses
@@ -114,31 +114,10 @@ def with_latents(pictures, model: Autoencoder, data: Images):
     def draw(state, batch, key):
         test = data.test[judge.places(data.test, _MAPPED)]
         means = encode(state.ema, (test["image"] + np.float32(0.5)) / data.levels)
-        points = principal(np.asarray(means))
-
-        def scatter(drawing):
-            axis = drawing.subplots()
-            for label in range(data.classes):
-                own = points[test["label"] == label]
-                axis.scatter(*own.T, s=8, color=f"C{label}", label=f"{label}")
-            axis.set(
-                title=f"latents of {len(points)} test images: means, by class",
-                xlabel="first principal component",
-                ylabel="second principal component",
-            )
-            drawing.legend(loc="outside right upper", title="class")
-
-        return pictures(state, batch, key) | {"latents": figure(scatter, 7, 6)}
+        latents = latent_map(means, test["label"], "class")
+        return pictures(state, batch, key) | {"latents": latents}
 
     return draw
-
-
-def principal(means: np.ndarray) -> np.ndarray:
-    """Coordinates along the first two principal components: [N, D] -> [N, 2]; of D = 1, y is 0."""
-    finite = np.where(np.isfinite(means), means, 0)
-    left, size, _ = np.linalg.svd(finite - finite.mean(axis=0), full_matrices=False)
-    points = (left * size)[:, :2]
-    return np.pad(points, [(0, 0), (0, 2 - points.shape[1])])
 
 
 if __name__ == "__main__":

@@ -73,17 +73,6 @@ def test_the_bound_of_the_f_vae(exact_products):
     np.testing.assert_allclose(model.decode(params, (z,)), again, atol=1e-4)
 
 
-def test_principal_components():
-    rng = np.random.default_rng(0)
-    plane = rng.normal(size=(50, 2)) * [5, 2]
-    turn, _ = np.linalg.qr(rng.normal(size=(4, 4)))
-    points = vae.principal(3 + plane @ turn[:2])
-    distances = [np.linalg.norm(p[:, None] - p[None], axis=-1) for p in (points, plane)]
-    np.testing.assert_allclose(*distances, rtol=1e-6, atol=1e-6)
-    assert np.std(points[:, 0]) > np.std(points[:, 1])
-    assert vae.principal(np.full((4, 1), np.nan)).shape == (4, 2)
-
-
 @pytest.mark.parametrize("module", [vae, f_vae])
 def test_sizes_that_do_not_fit_are_an_error_of_one_line(module, tmp_path):
     image = np.zeros((20, 18, 18, 1), np.uint8)

@@ -31,3 +31,14 @@ def test_each_name_has_a_colour():
 
     assert more.shape == few.shape == (600, 700, 3)
     assert colours(more) > colours(few)
+
+
+def test_a_plane_is_found_again_and_nan_is_left_out():
+    rng = np.random.default_rng(0)
+    plane = rng.normal(size=(50, 2)) * [5, 2]
+    turn, _ = np.linalg.qr(rng.normal(size=(4, 4)))
+    points = principal(3 + plane @ turn[:2])
+    distances = [np.linalg.norm(p[:, None] - p[None], axis=-1) for p in (points, plane)]
+    np.testing.assert_allclose(*distances, rtol=1e-6, atol=1e-6)
+    assert np.std(points[:, 0]) > np.std(points[:, 1])
+    assert principal(np.full((4, 1), np.nan)).shape == (4, 2)
