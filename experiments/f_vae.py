@@ -19,14 +19,14 @@ from experiments.lib.config import AtLeast
 from experiments.lib.errors import UserError
 from experiments.lib.launch import launch
 from experiments.lib.sources.image_set import Images
-from experiments.methods.flow import ImageFlowConfig
+from experiments.methods.flow import GlowConfig
 from experiments.methods.variational import Autoencoder, autoencoder, least_log_std, through
 from jaxgen import flows, losses
 from jaxgen.models import SqueezeDecoder, SqueezeEncoder
 
 
 @dataclass(frozen=True)
-class Config(ImageFlowConfig):
+class Config(GlowConfig):
     """The f-VAE's knobs."""
 
     steps: int = 800
@@ -39,12 +39,6 @@ class Config(ImageFlowConfig):
     """Hidden channels of the residual blocks."""
     depth: Annotated[int, AtLeast(1)] = 4
     """Steps of flow per scale."""
-    width: Annotated[int, AtLeast(1)] = 64
-    """Hidden channels of the flow's conditioners."""
-    additive: bool = False
-    """Additive couplings instead of affine ones."""
-    shuffle: bool = False
-    """A fixed random permutation instead of invertible 1x1 convolutions."""
 
     def images(self) -> Images:
         """Opens the data set, whose images must be divisible into the stages and levels.
@@ -121,16 +115,8 @@ def build(config: Config):
     """Images, and the f-VAE fitted to them."""
     data = config.images()
     sizes = config.stages, config.blocks, config.block_width
-    flow = flows.glow(
-        config.levels,
-        config.depth,
-        config.width,
-        transform=flows.additive() if config.additive else flows.affine(),
-        mixing=flows.shuffle() if config.shuffle else flows.invertible_1x1(),
-        reversible=config.reversible,
-    )
     floor = least_log_std(data.levels)
-    model = f_vae(SqueezeEncoder(*sizes), SqueezeDecoder(*sizes), flow, floor)
+    model = f_vae(SqueezeEncoder(*sizes), SqueezeDecoder(*sizes), config.glow(), floor)
     model = through(flows.logit(config.margin), model)
     return data, autoencoder(model, data, config, temperatures=(1.0, 0.8))
 

@@ -11,29 +11,19 @@ More results: RESULTS.md.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
 
-from experiments.lib.config import AtLeast
 from experiments.lib.launch import launch
-from experiments.methods.flow import ImageFlowConfig, flow_likelihood
+from experiments.methods.flow import GlowConfig, flow_likelihood
 from experiments.methods.likelihood import adam
 from jaxgen import flows
 
 
 @dataclass(frozen=True)
-class Config(ImageFlowConfig):
+class Config(GlowConfig):
     """Glow's knobs."""
 
     steps: int = 800
     """Training steps."""
-    depth: Annotated[int, AtLeast(1)] = 8
-    """Steps of flow per scale."""
-    width: Annotated[int, AtLeast(1)] = 64
-    """Hidden channels of the conditioners."""
-    additive: bool = False
-    """Additive couplings instead of affine ones."""
-    shuffle: bool = False
-    """A fixed random permutation instead of invertible 1x1 convolutions."""
 
 
 SMOKE = Config(steps=4, batch_size=16, init_batch=32, depth=1, width=8, eval_every=2, log_every=1)
@@ -42,15 +32,7 @@ SMOKE = Config(steps=4, batch_size=16, init_batch=32, depth=1, width=8, eval_eve
 def build(config: Config):
     """Images, and Glow fitted to them."""
     data = config.images()
-    glow = flows.glow(
-        config.levels,
-        config.depth,
-        config.width,
-        transform=flows.additive() if config.additive else flows.affine(),
-        mixing=flows.shuffle() if config.shuffle else flows.invertible_1x1(),
-        reversible=config.reversible,
-    )
-    flow = flows.chain(flows.logit(config.margin), glow)
+    flow = flows.chain(flows.logit(config.margin), config.glow())
     return data, flow_likelihood(flow, adam(config, len(data.train)), data, config)
 
 

@@ -48,6 +48,31 @@ class ImageFlowConfig(LikelihoodConfig):
         return data
 
 
+@dataclass(frozen=True)
+class GlowConfig(ImageFlowConfig):
+    """The flags of Glow."""
+
+    depth: Annotated[int, AtLeast(1)] = 8
+    """Steps of flow per scale."""
+    width: Annotated[int, AtLeast(1)] = 64
+    """Hidden channels of the conditioners."""
+    additive: bool = False
+    """Additive couplings instead of affine ones."""
+    shuffle: bool = False
+    """A fixed random permutation instead of invertible 1x1 convolutions."""
+
+    def glow(self) -> flows.Bijector:
+        """The flow."""
+        return flows.glow(
+            self.levels,
+            self.depth,
+            self.width,
+            transform=flows.additive() if self.additive else flows.affine(),
+            mixing=flows.shuffle() if self.shuffle else flows.invertible_1x1(),
+            reversible=self.reversible,
+        )
+
+
 def flow_likelihood(
     flow: flows.Bijector,
     optimizer: optax.GradientTransformation,
