@@ -36,14 +36,14 @@ class ClusteringConfig(ImageConfig):
     """Hidden units of the dense networks."""
     channels: Annotated[int, AtLeast(1)] = 32
     """Channels of the first convolution."""
-    error_weight: Annotated[float, AtLeast(0)] = 25.0
-    """Weight of half the squared error of a reconstruction: 1 / the variance of the pixels. It is
-    2.5 in the post."""
+    error_weight: Annotated[float, AtLeast(0)] = 2.5
+    """Weight of half the squared error of a reconstruction of 28 x 28 numbers, as in the post. For
+    other sizes it is multiplied by 784 / (H W C), so that an image weighs the same."""
     classifiers: Annotated[int, AtLeast(1)] = 20
     """invariant: number of classifiers."""
     code: Annotated[int, AtLeast(1)] = 64
     """invariant: dimensions of the code that they see."""
-    bound_weight: Annotated[float, AtLeast(0)] = 0.002
+    bound_weight: Annotated[float, AtLeast(0)] = 0.01
     """invariant: weight of the VAE's loss."""
     temperature: Annotated[float, Above(0)] = 0.5
     """invariant: of the contrastive loss."""
@@ -118,16 +118,17 @@ class Coder(NamedTuple):
     Attributes:
       encode: (params, x) -> features [B, width], mean and log_std of q(z|x) [B, D].
       decode: (params, z) -> images [B, H, W, C] in [0, 1].
-      squared_error: (params, z, x) -> |x - G(z)|^2, [B].
+      error: (params, z, x) -> weight / 2 |x - G(z)|^2, [B].
     """
 
     encode: Callable
     decode: Callable
-    squared_error: Callable
+    error: Callable
 
 
 def coder(networks: Networks) -> Coder:
     """The functions of the networks."""
+    weight = networks.config.error_weight * 784 / math.prod(networks.shape)
 
     def encode(params, x):
         return networks.apply(params["networks"], x, method="encode")
@@ -135,14 +136,14 @@ def coder(networks: Networks) -> Coder:
     def decode(params, z):
         return networks.apply(params["networks"], z, method="decode")
 
-    def squared_error(params, z, x):
-        return jnp.sum((x - decode(params, z)) ** 2, axis=(1, 2, 3))
+    def error(params, z, x):
+        return weight / 2 * jnp.sum((x - decode(params, z)) ** 2, axis=(1, 2, 3))
 
-    return Coder(encode, decode, squared_error)
+    return Coder(encode, decode, error)
 
 
 def plain(config: ClusteringConfig, shape, classifier: nn.Module | None, kl: Callable) -> Model:
-    """error_weight / 2 |x - G(z)|^2 + KL(q(z, y|x) || p(z, y)), of Su's post or of VaDE.
+    """weight / 2 |x - G(z)|^2 + KL(q(z, y|x) || p(z, y)), of Su's post or of VaDE.
 
     Args:
       config: the knobs.
@@ -177,8 +178,8 @@ def plain(config: ClusteringConfig, shape, classifier: nn.Module | None, kl: Cal
         prior = nn.softmax(params.get("weights", jnp.zeros(count)))
         of_z = kl(posterior, z, mean, log_std, params["means"], params.get("log_std", 0.0))
         of_y = kl_divergence(posterior, jnp.broadcast_to(prior, posterior.shape))
-        error = vae.squared_error(params, z, x)
-        total = jnp.mean(config.error_weight / 2 * error + of_z + of_y)
+        error = vae.error(params, z, x)
+        total = jnp.mean(error + of_z + of_y)
         metrics = {"error": error.mean(), "kl_z": of_z.mean(), "kl_y": of_y.mean()}
         return total, (total[None], metrics)
 
@@ -236,8 +237,8 @@ def invariant(config: ClusteringConfig, shape) -> Model:
         posterior, uniform = posterior[chosen], jnp.full_like(posterior[0], 1 / config.clusters)
         of_z = losses.sampled_cluster_kl(posterior, z, mean, log_std, params["means"], 0.0)
         of_y = kl_divergence(posterior, uniform)
-        error = vae.squared_error(params, z, jnp.concatenate([x, x]))
-        bound = jnp.mean(config.error_weight / 2 * error + of_z + of_y)
+        error = vae.error(params, z, jnp.concatenate([x, x]))
+        bound = jnp.mean(error + of_z + of_y)
         metrics = {
             "error": error.mean(),
             "kl_z": of_z.mean(),

@@ -55,7 +55,7 @@ def test_plain_losses_are_those_of_the_post_and_of_vade(method, images):
     log_std = np.broadcast_to([0.3, 0.4, 0.5], mean.shape)
     z = mean + np.exp(log_std) * eps
     decoded = np.asarray(model.decode(params, jnp.asarray(z, jnp.float32)), np.float64)
-    error = CONFIG.error_weight / 2 * ((decoded - images) ** 2).sum((1, 2, 3))
+    error = CONFIG.error_weight * 784 / 64 / 2 * ((decoded - images) ** 2).sum((1, 2, 3))
     centers, s = np.asarray(params["means"], np.float64), np.zeros((4, 3))
     prior = np.full(4, 0.25)
     if method == "bayes":
