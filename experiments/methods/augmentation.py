@@ -102,7 +102,7 @@ def color_jitter(key, images, strength: float = 0.4, grey: float = 0.2):
     count = len(images)
     low, high = 1 - strength, 1 + strength
     factors = jax.random.uniform(factor_key, (3, count, 1, 1, 1), minval=low, maxval=high)
-    keep = jax.random.bernoulli(grey_key, 1 - grey, (count, 1, 1, 1))
+    keep = jax.random.bernoulli(grey_key, 1.0 - grey, (count, 1, 1, 1))
 
     def towards(centre, factor):
         return centre + factor * (images - centre)
