@@ -69,7 +69,8 @@ def test_a_batch_norm_mixes_examples_and_none_keeps_the_scale():
 
     assert jnp.abs(jax.grad(code)(x)[1]).max() > 1e-5
     plain = encoder(x, width=4, norm=None)
-    np.testing.assert_allclose(plain(3 * x).code, 3 * plain(x).code, rtol=1e-4, atol=1e-5)
+    # A power of two, so that products may round.
+    np.testing.assert_allclose(plain(4 * x).code, 4 * plain(x).code, rtol=1e-4, atol=1e-5)
 
 
 def test_computes_in_the_dtype_of_its_input():
