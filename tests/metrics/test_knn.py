@@ -56,7 +56,10 @@ def test_not_a_number(bad, where):
 
 
 def test_memory_is_that_of_a_block_of_queries():
-    x, labels = jax.ShapeDtypeStruct((4000, 16), np.float32), jax.ShapeDtypeStruct((4000,), int)
+    x, labels = (
+        jax.ShapeDtypeStruct((4000, 16), np.float32),
+        jax.ShapeDtypeStruct((4000,), np.int32),
+    )
     run = jax.jit(lambda x, labels, y: m.knn_votes(x, labels, y, 5, 10, block=32))
     memory = run.lower(x, labels, x).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 4000 * 4000 * 4 / 16
