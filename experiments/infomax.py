@@ -3,8 +3,8 @@
 Deep InfoMax (Hjelm et al. 2019, arXiv 1808.06670), its variant of kexue.fm post 6024, and SimCLR
 (Chen et al. 2020, arXiv 2002.05709): see --objective; --local-weight 0 is the ablation.
 
-    python -m experiments.infomax                             code_knn 0.925, 1 min
-    python -m experiments.infomax --objective two_views       code_knn 0.964, 1 min
+    python -m experiments.infomax                             code_knn 0.925, 0.8 min
+    python -m experiments.infomax --objective two_views       code_knn 0.964, 0.8 min
 
 Neighbours, a linear classifier and one with a hidden layer are fitted to frozen codes of training
 images and tested on the test split; beside them: the feature map, an untrained encoder, and pixels.
