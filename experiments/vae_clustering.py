@@ -116,11 +116,11 @@ def build(config: Config):
         return {"squared_error": jnp.sum(error**2, axis=(1, 2, 3))}
 
     @jax.jit
-    def probabilities(state, batch):
+    def logits(state, batch):
         return model.logits(state.params, pixels(batch, data))[jnp.argmin(state.objectives)]
 
     def judge(state, key):
-        found = in_blocks(functools.partial(probabilities, state), data.test, _BLOCK).argmax(-1)
+        found = in_blocks(functools.partial(logits, state), data.test, _BLOCK).argmax(-1)
         numbers = {"objective": float(state.objectives.min())}
         if not data.labelled:
             return numbers | {"used_clusters": len(np.unique(found))}
@@ -129,13 +129,15 @@ def build(config: Config):
 
     @jax.jit
     def draw(state, key, names):
-        means = state.params["means"][names]
-        return model.decode(state.params, means + jax.random.normal(key, means.shape))
+        _, means, log_std = model.prior(state.params)
+        noise = jnp.exp(log_std)[names] * jax.random.normal(key, means[names].shape)
+        return model.decode(state.params, means[names] + noise)
 
     def sample(state, key, count):
         def block(key, numbers):
             name_key, key = jax.random.split(key)
-            names = jax.random.randint(name_key, (len(numbers),), 0, config.clusters)
+            weights, _, _ = model.prior(state.params)
+            names = jax.random.categorical(name_key, weights, shape=(len(numbers),))
             return draw(state, key, names)
 
         return integer_pixels(2 * drawn_in_blocks(block, key, count) - 1, data.levels)
@@ -145,20 +147,20 @@ def build(config: Config):
         step,
         evaluate,
         judge=judge,
-        pictures=pictures(model, data, probabilities, draw),
+        pictures=pictures(model, data, logits, draw),
         sample=sample,
         meanings=METRICS,
         pick="objective",
     )
 
 
-def pictures(model: Model, data: Images, probabilities: Callable, draw: Callable):
+def pictures(model: Model, data: Images, logits_of: Callable, draw: Callable):
     """Members and samples of each cluster, reconstructions, a map of the latents."""
     encode, decode = jax.jit(model.encode), jax.jit(model.decode)
 
     def drawn(state, batch, key):
         shown = data.test[np.arange(min(_SHOWN, len(data.test)))]
-        x, logits = pixels(shown, data), np.asarray(probabilities(state, shown))
+        x, logits = pixels(shown, data), np.asarray(logits_of(state, shown))
         count = logits.shape[-1]
         found, rows = logits.argmax(-1), [f"{k}" for k in range(count)]
         margin = np.sort(logits, axis=-1)[:, -1] - logits.mean(-1)

@@ -130,3 +130,14 @@ def test_the_classifier_with_the_lowest_objective_counts():
         numbers.append(method.judge(chosen, KEY))
         assert numbers[-1]["objective"] == -2.0
     assert numbers[0] != numbers[1]
+
+
+def test_samples_of_vade_follow_its_learned_weights_and_deviations():
+    config = dataclasses.replace(CONFIG, method="bayes")
+    data, method = vae_clustering.build(config)
+    state = method.init(KEY, {"image": data.train[np.arange(16)]["image"]})
+    params = state.params | {"log_std": jnp.full((4, 3), -20.0)}
+    params |= {"means": 5 * jnp.eye(4, 3), "weights": jnp.array([0.0, 50.0, 0.0, 0.0])}
+    decoded = METHODS["bayes"](config, SHAPE).decode(params, params["means"][1:2])
+    samples = method.sample(state._replace(params=params), KEY, 20)
+    np.testing.assert_array_equal(samples, np.round(16 * np.repeat(decoded, 20, axis=0)))
