@@ -16,6 +16,7 @@ from jaxgen import losses
 from jaxgen.divergences import kl_divergence
 from jaxgen.models import MLP, ConvDecoder, ConvEncoder
 
+_GREYS = 0.01, 0.99  # limits of the mean pixel, so that its logit is finite
 _SHARPNESS = 2.0, 20.0  # of the cosines of `invariant`, at the start and from 3/5 of the steps on
 
 
@@ -31,8 +32,7 @@ class ClusteringConfig(ImageConfig):
     latents: Annotated[int, AtLeast(1)] = 20
     """Dimensions of z."""
     network: Literal["dense", "conv"] = "dense"
-    """Kind of encoder and decoder. With --method post, conv needs --learning-rate 1e-4: at 1e-3 it
-    falls to black images on MNIST."""
+    """Kind of encoder and decoder."""
     width: Annotated[int, AtLeast(1)] = 512
     """Hidden units of the dense networks."""
     channels: Annotated[int, AtLeast(1)] = 32
@@ -82,7 +82,7 @@ class Model(NamedTuple):
 
 
 class Networks(nn.Module):
-    """Encoder x -> features -> mean and log_std of z, and decoder z -> x in [0, 1]."""
+    """Encoder x -> features -> mean and log_std of z, and decoder z -> logits of the pixels."""
 
     config: ClusteringConfig
     shape: tuple[int, int, int]
@@ -108,7 +108,7 @@ class Networks(nn.Module):
 
     def decode(self, z):
         """[B, D] -> [B, H, W, C]."""
-        return nn.sigmoid(self.decoder(z)).reshape(-1, *self.shape)
+        return self.decoder(z).reshape(-1, *self.shape)
 
     def __call__(self, x):
         """All of it, to start the parameters."""
@@ -116,33 +116,44 @@ class Networks(nn.Module):
 
 
 class Coder(NamedTuple):
-    """`Networks` as functions of params, whose "networks" are theirs.
+    """`Networks` as functions of params, which hold theirs and the "offset" of the logits [C].
 
     Attributes:
+      init: (key, x) -> params.
       encode: (params, x) -> features [B, width], mean and log_std of q(z|x) [B, D].
       decode: (params, z) -> images [B, H, W, C] in [0, 1].
       error: (params, z, x) -> weight / 2 |x - G(z)|^2, [B].
     """
 
+    init: Callable
     encode: Callable
     decode: Callable
     error: Callable
 
 
 def coder(networks: Networks) -> Coder:
-    """The functions of the networks."""
+    """The functions of the networks.
+
+    The offset starts at the logit of the mean pixel of x. Without it the first steps of dark images
+    drive every logit down, and convolutions end at black images, where a sigmoid has no slope.
+    """
     weight = networks.config.error_weight * 784 / math.prod(networks.shape)
+
+    def init(key, x):
+        mean = jnp.clip(x.mean((0, 1, 2)), *_GREYS)
+        return {"networks": networks.init(key, x[:1]), "offset": jax.scipy.special.logit(mean)}
 
     def encode(params, x):
         return networks.apply(params["networks"], x, method="encode")
 
     def decode(params, z):
-        return networks.apply(params["networks"], z, method="decode")
+        logits: Any = networks.apply(params["networks"], z, method="decode")
+        return nn.sigmoid(logits + jnp.broadcast_to(params["offset"], logits.shape))
 
     def error(params, z, x):
         return weight / 2 * jnp.sum((x - decode(params, z)) ** 2, axis=(1, 2, 3))
 
-    return Coder(encode, decode, error)
+    return Coder(init, encode, decode, error)
 
 
 def prior(params):
@@ -166,7 +177,7 @@ def plain(config: ClusteringConfig, shape, classifier: nn.Module | None, kl: Cal
 
     def init(key, x):
         keys = jax.random.split(key, 3)
-        params = {"networks": networks.init(keys[0], x[:1]), "means": jnp.zeros((count, dims))}
+        params = vae.init(keys[0], x) | {"means": jnp.zeros((count, dims))}
         if classifier:
             return params | {"classifier": classifier.init(keys[1], jnp.zeros((1, dims)))}
         means = 0.1 * jax.random.normal(keys[2], (count, dims))
@@ -215,8 +226,7 @@ def invariant(config: ClusteringConfig, shape) -> Model:
     def init(key, x):
         keys = jax.random.split(key, 4)
         directions = jax.random.normal(keys[2], (heads, config.clusters, config.code))
-        return {
-            "networks": networks.init(keys[0], x[:1]),
+        return vae.init(keys[0], x) | {
             "code": to_code.init(keys[1], jnp.zeros((1, config.width))),
             "directions": directions,
             "means": jnp.zeros((config.clusters, config.latents)),

@@ -110,6 +110,18 @@ def test_constant_images_give_finite_losses_and_gradients(method):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_decoder_whose_logits_are_zero_gives_the_mean_of_each_channel(method):
+    model = METHODS[method](CONFIG, (8, 8, 3))
+    images = np.random.default_rng(2).random((6, 8, 8, 3), np.float32) * np.float32([0.1, 0.5, 0])
+    params = model.init(KEY, images)
+    params["networks"] = jax.tree.map(jnp.zeros_like, params["networks"])
+    decoded = model.decode(params, jnp.ones((2, CONFIG.latents)))
+    expected = images.mean((0, 1, 2))
+    expected[2] = 0.01  # black: the least grey
+    np.testing.assert_allclose(decoded, np.broadcast_to(expected, decoded.shape), rtol=1e-5)
+
+
 def test_more_clusters_than_images_are_refused():
     with pytest.raises(UserError, match=r"--clusters 2000: digits has 1437 training images"):
         vae_clustering.build(dataclasses.replace(CONFIG, clusters=2000))
