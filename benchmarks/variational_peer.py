@@ -89,7 +89,8 @@ class InfoMax(nn.Module):
     def forward(self, x, eps, roll_whole: int, roll_local: int):
         """0.5 global + 1.5 local + 0.01 prior: mean over the batch."""
         features = self.features(2 * x - 1)
-        mean, log_std = self.code(self.more(features)).chunk(2, dim=1)
+        mean, raw = self.code(self.more(features)).chunk(2, dim=1)
+        log_std = raw / 10 - 1
         z = mean + log_std.exp() * eps
         prior = (mean.square() + (2 * log_std).exp() - 1 - 2 * log_std).mean() / 2
         whole = _discriminate(self.whole, z, z, roll_whole)

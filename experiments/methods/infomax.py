@@ -176,7 +176,7 @@ def views(key, images):
 
 
 def network(config: InfoMaxConfig) -> InfoMaxEncoder:
-    """The encoder of images in [-1, 1]; a Gaussian code has mean and log std side by side."""
+    """The encoder of images in [-1, 1]; of a Gaussian code it gives mean and 10 (log std + 1)."""
     return InfoMaxEncoder(config.code * (1 + config.stochastic()), config.width)
 
 
@@ -241,10 +241,15 @@ def infomax(config: InfoMaxConfig, data: Images, **rest) -> Method:
         return 2 * images - 1
 
     def drawn(raw, key):
-        """The code, and the losses of a Gaussian one."""
+        """The code, and the losses of a Gaussian one.
+
+        Its deviation starts near 1 / e. With log_std = raw, some start above e, and the local
+        discriminator, which sees noise only, never learns on MNIST.
+        """
         if not config.stochastic():
             return raw, None
-        mean, log_std = jnp.split(raw, 2, axis=-1)
+        mean, raw = jnp.split(raw, 2, axis=-1)
+        log_std = 0.1 * raw - 1
         code = mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
         # The mean over dimensions, as in the post.
         return code, divergences.gaussian_kl_to_standard(mean, log_std) / config.code

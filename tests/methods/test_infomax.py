@@ -64,6 +64,19 @@ def test_without_the_local_term_and_with_the_other_priors():
     assert encoding.features.shape == (3, 4, 4, 4)
 
 
+def test_a_gaussian_code_starts_with_little_noise():
+    config = InfoMaxConfig(objective="su", **SMALL)
+    data = config.images()
+    method, batch = infomax(config, data), data.train[np.arange(config.batch_size)]
+    state = method.init(jax.random.key(0), batch)
+    _, metrics = method.step(state, batch, jax.random.key(1))
+    assert metrics["prior"] < 3
+    zeros = jax.tree.map(jnp.zeros_like, state.params["encoder"])
+    state = state._replace(params=state.params | {"encoder": zeros})
+    _, metrics = method.step(state, batch, jax.random.key(1))  # of N(0, exp(-2)) from N(0, 1)
+    np.testing.assert_allclose(metrics["prior"], (np.exp(-2) - 1 + 2) / 2, rtol=1e-5)
+
+
 def test_each_side_of_the_prior_learns_from_its_own_loss():
     critic, code = MLP(1, hidden=(8,)), jnp.linspace(-1, 1, 12).reshape(4, 3)
     params = critic.init(jax.random.key(0), code)
