@@ -56,6 +56,14 @@ class VAE(nn.Module):
         return (nll + kl).mean()
 
 
+class ChannelNorm(nn.LayerNorm):
+    """`LayerNorm` over the channels of each location of [B, C, H, W]."""
+
+    def forward(self, x):
+        """[B, C, H, W] -> [B, C, H, W]."""
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
 class InfoMax(nn.Module):
     """Deep InfoMax as in kexue.fm post 6024, with the encoder of ours.
 
@@ -67,14 +75,14 @@ class InfoMax(nn.Module):
     def __init__(self, params, shape):
         super().__init__()
         ours = params["encoder"]["params"]
-        convs, norms = peers.in_order(ours, "Conv"), peers.in_order(ours, "GroupNorm")
+        convs, norms = peers.in_order(ours, "Conv"), peers.in_order(ours, "LayerNorm")
         stages: list[nn.Module] = []
         for conv, norm in zip(convs, norms, strict=True):
-            group_norm = nn.GroupNorm(1, len(norm["scale"]), eps=1e-6)
-            peers.fill(group_norm, norm["scale"], norm["bias"])
+            layer_norm = ChannelNorm(len(norm["scale"]), eps=1e-6)
+            peers.fill(layer_norm, norm["scale"], norm["bias"])
             pool = [nn.MaxPool2d(2, ceil_mode=True)] if len(stages) < len(convs) - 2 else []
             activation = nn.LeakyReLU(0.2, inplace=True)
-            stages.append(nn.Sequential(peers.conv(conv), *pool, group_norm, activation))
+            stages.append(nn.Sequential(peers.conv(conv), *pool, layer_norm, activation))
         self.features = nn.Sequential(*stages[:-2])
         self.more = nn.Sequential(*stages[-2:], nn.AdaptiveMaxPool2d(1), nn.Flatten())
         self.code = peers.dense(ours["Dense_0"])
