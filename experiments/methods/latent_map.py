@@ -5,13 +5,14 @@ import numpy as np
 from experiments.lib.pictures import figure
 
 
-def latent_map(latents, names, of: str) -> np.ndarray:
+def latent_map(latents, names, of: str, what: str = "test images") -> np.ndarray:
     """Points in the plane in which the latents vary most, as an image.
 
     Args:
       latents: [N, D].
-      names: integers [N], a colour each.
+      names: [N], of classes or clusters; a colour each.
       of: what the names are, such as "class".
+      what: the latents are of.
 
     Returns:
       [H, W, 3], floating point in [0, 1].
@@ -20,11 +21,11 @@ def latent_map(latents, names, of: str) -> np.ndarray:
 
     def scatter(drawing):
         axis = drawing.subplots()
-        for name in np.unique(names):
+        for number, name in enumerate(np.unique(names)):
             own = points[names == name]
-            axis.scatter(*own.T, s=8, color=f"C{name}", label=f"{name}")
+            axis.scatter(*own.T, s=8, color=f"C{number}", label=f"{name}")
         axis.set(
-            title=f"latents of {len(points)} test images, coloured by {of}",
+            title=f"latents of {len(points)} {what}, coloured by {of}",
             xlabel="first principal component",
             ylabel="second principal component",
         )

@@ -58,6 +58,7 @@ from jaxgen.losses.paired import (
     relativistic_generator_loss,
     root_mean_square_distance,
 )
+from jaxgen.losses.spherical import SplitHinge, joint_hinge_loss, split_hinge_loss
 from jaxgen.losses.variational import (
     ELBOTerms,
     elbo,

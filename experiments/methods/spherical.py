@@ -1,0 +1,332 @@
+"""JoSE: words, their contexts and documents as unit vectors (arXiv 1911.01196).
+
+A batch is B blocks of L consecutive words. All pairs of a block whose distance is in the window
+come from one product of L x L cosines, and each position has its own random words, which all the
+pairs of that position share.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.lib.batches import test_batches
+from experiments.lib.config import Above, AtLeast
+from experiments.lib.method import Method
+from experiments.lib.sources.corpus import Blocks, Corpus
+from experiments.lib.sources.text import TextConfig
+from jaxgen.optimizers import add_to_unit_rows, project_by_cosine, unit_rows
+
+
+@dataclass(frozen=True)
+class SphericalConfig(TextConfig):
+    """The flags of the embedding and of its training."""
+
+    dims: Annotated[int, AtLeast(2)] = 100
+    """Numbers of a vector."""
+    rule: Literal["split", "joint"] = "split"
+    """split: the two hinges and the steps of the authors' program; joint: the paper's one hinge."""
+    window: Annotated[int, AtLeast(1)] = 5
+    """Largest distance of a word and its context; each word draws its own from 1 to this."""
+    negatives: Annotated[int, AtLeast(1)] = 2
+    """Random words of each position."""
+    margin: Annotated[float, AtLeast(0)] = 0.15
+    """By how much the cosines of a pair shall exceed those of a random one."""
+    sample: Annotated[float, Above(0)] = 1e-3
+    """Words that are more frequent than this are skipped at random, as in word2vec."""
+    learning_rate: Annotated[float, AtLeast(0)] = 0.04
+    """Size of the first step; it falls to zero along a line."""
+    most: Annotated[float, Above(0)] = 25.0
+    """Steps by which a word moves at most at once, however often it occurs in a batch."""
+    most_document: Annotated[float, Above(0)] = 100.0
+    """The same of a document."""
+    block: Annotated[int, AtLeast(2)] = 64
+    """Words of a block; pairs do not reach from one block into the next."""
+
+
+class State(NamedTuple):
+    """Unit vectors, and the steps done.
+
+    Attributes:
+      words: u, [V, d].
+      contexts: v, [V, d].
+      documents: [D, d].
+      count: int32.
+    """
+
+    words: Any
+    contexts: Any
+    documents: Any
+    count: Any
+
+
+class Steps(NamedTuple):
+    """Steps of vectors, and how many single ones each is the sum of.
+
+    Attributes:
+      step: [..., d], tangent to the sphere at the vector.
+      count: [...].
+    """
+
+    step: Any
+    count: Any
+
+
+class Block(NamedTuple):
+    """The vectors of a batch of blocks.
+
+    Attributes:
+      words, contexts: u and v of each position, [B, L, d].
+      documents: of the document of each position, [B, L, d].
+      negatives: u' of each position, [B, L, K, d].
+      pairs: whether position j is a context of the word at i, and negative k of j is not that
+        word; a tuple of K arrays [B, L (i), L (j)].
+      kept: whether the word is trained, and negative k is another word, [B, L, K].
+    """
+
+    words: Any
+    contexts: Any
+    documents: Any
+    negatives: Any
+    pairs: Any
+    kept: Any
+
+
+def spherical(config: SphericalConfig, corpus: Corpus, **rest) -> Method:
+    """Trains the vectors of a corpus.
+
+    Args:
+      config: the flags.
+      corpus: the text; its labels are not used.
+      **rest: the other fields of the method.
+    """
+    draw, steps_of = drawing(config, corpus.counts), RULES[config.rule]
+
+    def init(key, batch):
+        keys, dims = jax.random.split(key, 3), config.dims
+        size = len(corpus.counts)
+        tables = (unit_rows(k, n, dims) for k, n in zip(keys, (size, size, len(corpus.starts) - 1)))
+        return State(*tables, jnp.zeros((), jnp.int32))
+
+    def step(state, batch, key):
+        places, documents = batch["tokens"], batch["documents"]
+        drawn = draw(key, places, documents)
+        block = Block(
+            state.words[jnp.maximum(places, 0)],
+            state.contexts[jnp.maximum(places, 0)],
+            state.documents[jnp.maximum(documents, 0)],
+            state.words[drawn.negatives],
+            drawn.pairs,
+            drawn.kept,
+        )
+        words, contexts, negatives, of_documents, loss = steps_of(config, block)
+        rate = config.learning_rate * jnp.maximum(1e-4, 1 - state.count / config.steps)
+
+        def moved(table, parts, most):
+            rows = jnp.concatenate([rows.ravel() for rows, _ in parts])
+            steps = jnp.concatenate([s.step.reshape(-1, config.dims) for _, s in parts])
+            counts = jnp.concatenate([s.count.ravel() for _, s in parts])
+            return add_to_unit_rows(table, rows, rate * steps, counts, most)
+
+        state = State(
+            moved(state.words, [(places, words), (drawn.negatives, negatives)], config.most),
+            moved(state.contexts, [(places, contexts)], config.most),
+            moved(state.documents, [(documents, of_documents)], config.most_document),
+            state.count + 1,
+        )
+        return state, {"loss": loss}
+
+    return Method(init, step, **rest)
+
+
+class Drawn(NamedTuple):
+    """What is drawn for a batch; see `Block`."""
+
+    negatives: Any
+    pairs: Any
+    kept: Any
+
+
+def drawing(config: SphericalConfig, counts: np.ndarray) -> Callable:
+    """(key, tokens [B, L], documents [B, L]) -> `Drawn`; tokens of -1 are none.
+
+    As in word2vec: frequent words are skipped, before windows are counted; a window's size is
+    uniform in 1 ... `window`; negatives have probabilities proportional to count^(3/4).
+    """
+    share = counts / counts.sum()
+    keep = np.minimum(1, np.sqrt(config.sample / share) + config.sample / share)
+    power = np.cumsum(np.float64(counts) ** 0.75)
+    kept_share, cumulative = (jnp.asarray(x, jnp.float32) for x in (keep, power / power[-1]))
+
+    def draw(key, tokens, documents):
+        keep_key, window_key, negative_key = jax.random.split(key, 3)
+        chance = jax.random.uniform(keep_key, tokens.shape)
+        kept = (tokens >= 0) & (chance < kept_share[jnp.maximum(tokens, 0)])
+        window = 1 + jax.random.randint(window_key, tokens.shape, 0, config.window)
+        shape = (*tokens.shape, config.negatives)
+        found = jnp.searchsorted(cumulative, jax.random.uniform(negative_key, shape))
+        negatives = jnp.minimum(found, len(counts) - 1).astype(jnp.int32)
+
+        places = jnp.where(kept, jnp.cumsum(kept, axis=1), -(10**6))
+        apart = jnp.abs(places[:, :, None] - places[:, None, :])
+        near = (apart > 0) & (apart <= window[:, :, None])  # of two that are skipped, 0
+        pairs = near & (documents[:, :, None] == documents[:, None, :])
+        others = tuple(
+            pairs & (tokens[:, :, None] != negatives[:, None, :, k])
+            for k in range(config.negatives)
+        )
+        different = negatives != jnp.broadcast_to(tokens[..., None], shape)
+        return Drawn(negatives, others, jnp.broadcast_to(kept[..., None], shape) & different)
+
+    return draw
+
+
+def inferred(config: SphericalConfig, corpus: Corpus, words, new: Corpus, key, passes: int):
+    """Vectors of documents that were not trained: the words stay, the documents alone move.
+
+    The document's hinge of `split_steps`, `passes` times over all the words, from a rate of
+    `learning_rate` down to zero.
+
+    Args:
+      config: of the run.
+      corpus: whose vocabulary and counts the run has.
+      words: u, [V, d].
+      new: the documents, numbered by the same vocabulary.
+      key: of the start, of the words that are skipped, and of the negatives.
+      passes: over the documents.
+
+    Returns:
+      [D, d], unit vectors; NaN for a document without a known word.
+    """
+    draw, split = drawing(config, corpus.counts), Blocks(new, config.block)
+    init_key, key = jax.random.split(key)
+    known, total = np.diff(new.starts) > 0, passes * math.ceil(len(split) / config.batch_size)
+
+    @partial(jax.jit, donate_argnums=0)
+    def step(documents, batch, key, count):
+        drawn = draw(key, batch["tokens"], batch["documents"])
+        u = words[jnp.maximum(batch["tokens"], 0)]
+        d = documents[jnp.maximum(batch["documents"], 0)]
+        found = document_steps(config, u, d, words[drawn.negatives], drawn.kept)[2]
+        rate = config.learning_rate * (1 - count / total)
+        rows, steps = batch["documents"].ravel(), rate * found.step.reshape(-1, config.dims)
+        return add_to_unit_rows(documents, rows, steps, found.count.ravel(), config.most_document)
+
+    documents, count = unit_rows(init_key, len(known), config.dims), 0
+    for _ in range(passes):
+        for batch in test_batches(split, config.batch_size):
+            valid = batch.pop("valid")[:, None]
+            batch = {name: np.where(valid, column, -1) for name, column in batch.items()}
+            documents = step(documents, batch, jax.random.fold_in(key, count), count)
+            count += 1
+    return np.where(known[:, None], documents, np.nan)
+
+
+def split_steps(config: SphericalConfig, block: Block):
+    """The steps of the authors' program, summed over pairs and negatives.
+
+    Where m - f + h > 0 with f = u.v and h = u'.v, and t(x, y) = y - (x.y) x:
+
+        u += (1 - f) t(u, v)     u' -= 2 h t(u', v)     v += (1 - f + h) t(v, u - u')
+
+    and likewise with d for v, once for each word and negative of it.
+
+    Returns:
+      `Steps` of words, contexts, negatives and documents, and the mean hinge of the pairs.
+    """
+    u, v, d, n = block.words, block.contexts, block.documents, block.negatives
+    cosines = jnp.einsum("bid,bjd->bij", u, v)
+    negative = _dot(v[:, :, None], n)
+    of_words, of_contexts, lost, total = 0.0, 0.0, 0.0, 0.0
+    of_negatives = []
+    for k, pairs in enumerate(block.pairs):
+        gap = cosines - negative[:, None, :, k]
+        active = (pairs & (gap < config.margin)).astype(cosines.dtype)
+        weight = active * (1 - gap)
+        of_words, of_contexts = of_words + active, of_contexts + weight
+        of_negatives.append((active.sum(1), weight.sum(1)))
+        lost, total = lost + jnp.sum(active * (config.margin - gap)), total + jnp.sum(pairs)
+    actives, weights = (jnp.stack(x, axis=-1) for x in zip(*of_negatives, strict=True))
+    pull = of_words * (1 - cosines)
+    words = jnp.einsum("bij,bjd->bid", pull, v) - _times(jnp.sum(pull * cosines, axis=2), u)
+    contexts = jnp.einsum("bij,bid->bjd", of_contexts, u) - jnp.sum(_times(weights, n), axis=2)
+    along = jnp.sum(of_contexts * cosines, axis=1) - jnp.sum(weights * negative, axis=2)
+    contexts -= _times(along, v)
+    push = 2 * negative * actives
+    negatives = _times(push * negative, n) - _times(push, v[:, :, None])
+
+    more, others, documents = document_steps(config, u, d, n, block.kept)
+    return (
+        Steps(words + more.step, of_words.sum(2) + more.count),
+        Steps(contexts, of_words.sum(1)),
+        Steps(negatives + others.step, actives + others.count),
+        documents,
+        lost / jnp.maximum(total, 1),
+    )
+
+
+def document_steps(config: SphericalConfig, u, d, n, kept) -> tuple[Steps, Steps, Steps]:
+    """The part of `split_steps` between words and documents: of words, negatives and documents."""
+    own, other = _dot(u, d), _dot(d[:, :, None], n)
+    gap = own[..., None] - other
+    active = (kept & (gap < config.margin)).astype(gap.dtype)
+    count = active.sum(-1)
+    pull, push, weight = count * (1 - own), 2 * other * active, active * (1 - gap)
+    words = _times(pull, d) - _times(pull * own, u)
+    negatives = _times(push * other, n) - _times(push, d[:, :, None])
+    documents = _times(weight.sum(-1), u) - jnp.sum(_times(weight, n), axis=2)
+    documents -= _times(jnp.sum(weight * gap, axis=-1), d)
+    return Steps(words, count), Steps(negatives, active), Steps(documents, count)
+
+
+def joint_steps(config: SphericalConfig, block: Block):
+    """The steps of the paper: of x with the gradient g of the summed hinges, see `jose_sgd`.
+
+    Where m - u.v - u.d + u'.v + u'.d > 0, g is -(v + d) for u, v + d for u', u' - u for v and d.
+    For a single pair and negative these are the paper's; of more the gradients are added first.
+
+    Returns:
+      As `split_steps`.
+    """
+    u, v, d, n = block.words, block.contexts, block.documents, block.negatives
+    wanted = jnp.einsum("bid,bjd->bij", u, v) + _dot(u, d)[:, :, None]
+    against = _dot(n, (v + d)[:, :, None])
+    active, lost, total, of_negatives = 0.0, 0.0, 0.0, []
+    for k, pairs in enumerate(block.pairs):
+        gap = wanted - against[:, None, :, k]
+        own = (pairs & (gap < config.margin)).astype(gap.dtype)
+        active, lost = active + own, lost + jnp.sum(own * (config.margin - gap))
+        total += jnp.sum(pairs)
+        of_negatives.append(own.sum(1))
+    actives = jnp.stack(of_negatives, axis=-1)
+    by_word, by_context = active.sum(2), active.sum(1)
+    pushed = jnp.sum(_times(actives, n), axis=2)
+
+    def step(x, gradient, count):
+        along, _ = project_by_cosine().update(gradient, optax.EmptyState(), x)
+        return Steps(-along, count)
+
+    return (
+        step(u, -jnp.einsum("bij,bjd->bid", active, v) - _times(by_word, d), by_word),
+        step(v, pushed - jnp.einsum("bij,bid->bjd", active, u), by_context),
+        step(n, _times(actives, (v + d)[:, :, None]), actives),
+        step(d, pushed - _times(by_word, u), by_word),
+        lost / jnp.maximum(total, 1),
+    )
+
+
+def _dot(x, y):
+    return jnp.sum(x * y, axis=-1)
+
+
+def _times(numbers, vectors):
+    return numbers[..., None] * vectors
+
+
+RULES = {"split": split_steps, "joint": joint_steps}
