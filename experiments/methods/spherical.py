@@ -15,13 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from experiments.lib.sources.corpus import Blocks, Corpus
+from experiments.lib.sources.text import TextConfig
 
 from experiments.lib.batches import test_batches
 from experiments.lib.config import Above, AtLeast
 from experiments.lib.method import Method
-from experiments.lib.sources.corpus import Blocks, Corpus
-from experiments.lib.sources.text import TextConfig
-from jaxgen.optimizers import add_to_unit_rows, project_by_cosine, unit_rows
+from jaxgen.optimizers import add_to_unit_rows, project_by_cosine
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,9 @@ def spherical(config: SphericalConfig, corpus: Corpus, **rest) -> Method:
     draw, steps_of = drawing(config, corpus.counts), RULES[config.rule]
 
     def init(key, batch):
-        keys, dims = jax.random.split(key, 3), config.dims
-        size = len(corpus.counts)
-        tables = (unit_rows(k, n, dims) for k, n in zip(keys, (size, size, len(corpus.starts) - 1)))
+        sizes = len(corpus.counts), len(corpus.counts), len(corpus.starts) - 1
+        keyed = zip(jax.random.split(key, 3), sizes, strict=True)
+        tables = (unit_rows(key, size, config.dims) for key, size in keyed)
         return State(*tables, jnp.zeros((), jnp.int32))
 
     def step(state, batch, key):
@@ -222,8 +222,8 @@ def inferred(config: SphericalConfig, corpus: Corpus, words, new: Corpus, key, p
     for _ in range(passes):
         for batch in test_batches(split, config.batch_size):
             valid = batch.pop("valid")[:, None]
-            batch = {name: np.where(valid, column, -1) for name, column in batch.items()}
-            documents = step(documents, batch, jax.random.fold_in(key, count), count)
+            own = {name: np.where(valid, column, -1) for name, column in batch.items()}
+            documents = step(documents, own, jax.random.fold_in(key, count), count)
             count += 1
     return np.where(known[:, None], documents, np.nan)
 
@@ -319,6 +319,12 @@ def joint_steps(config: SphericalConfig, block: Block):
         step(d, pushed - _times(by_word, u), by_word),
         lost / jnp.maximum(total, 1),
     )
+
+
+def unit_rows(key: jax.Array, count: int, dims: int):
+    """Directions drawn uniformly on the sphere, [count, dims]."""
+    normal = jax.random.normal(key, (count, dims))
+    return normal / jnp.linalg.norm(normal, axis=1, keepdims=True)
 
 
 def _dot(x, y):

@@ -72,6 +72,7 @@ __all__ = [
     "BiGANTerms",
     "CriticTerms",
     "ELBOTerms",
+    "SplitHinge",
     "assignment_information",
     "bernoulli_log_likelihood",
     "bigan_qp_loss",
@@ -88,6 +89,7 @@ __all__ = [
     "gaussian_log_prob",
     "hinge_critic_loss",
     "importance_weighted_bound",
+    "joint_hinge_loss",
     "least_squares_critic_loss",
     "least_squares_generator_loss",
     "local_info_nce_loss",
@@ -107,6 +109,7 @@ __all__ = [
     "sampled_cluster_kl",
     "saturating_generator_loss",
     "soft_floor",
+    "split_hinge_loss",
     "wasserstein_critic_loss",
     "wasserstein_generator_loss",
 ]

@@ -187,18 +187,18 @@ def hinge_critic_loss(v_real, v_fake) -> CriticTerms:
       `CriticTerms` of the shapes of the scores.
     """
     v_real, v_fake = at_least_f32(v_real), at_least_f32(v_fake)
-    return CriticTerms(_hinge(1 - v_real), _hinge(1 + v_fake))
+    return CriticTerms(positive_part(1 - v_real), positive_part(1 + v_fake))
 
 
 @jax.custom_jvp
-def _hinge(x):
+def positive_part(x):
     """max(0, x); its gradient is 1/2 at 0 and NaN at NaN, where that of jnp.maximum is 0."""
     return jnp.maximum(x, 0)
 
 
-@_hinge.defjvp
+@positive_part.defjvp
 def _(primals, tangents):
-    return _hinge(*primals), (jnp.sign(primals[0]) + 1) / 2 * tangents[0]
+    return positive_part(*primals), (jnp.sign(primals[0]) + 1) / 2 * tangents[0]
 
 
 def wasserstein_critic_loss(v_real, v_fake) -> CriticTerms:

@@ -10,9 +10,9 @@ A word u and a word v in its window, both in a document d, and a random word u',
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from jaxgen.arguments import at_least_f32, require_scalar
+from jaxgen.losses.adversarial import positive_part
 
 
 class SplitHinge(NamedTuple):
@@ -46,7 +46,7 @@ def joint_hinge_loss(word, document, negative_word, negative_document, margin=0.
     cosines = _cosines(word, document, negative_word, negative_document)
     word, document, negative_word, negative_document = cosines
     apart = word + document - negative_word - negative_document
-    return jax.nn.relu(_scalar(margin) - apart)
+    return positive_part(_scalar(margin) - apart)
 
 
 def split_hinge_loss(word, document, negative_word, negative_document, margin=0.15) -> SplitHinge:
@@ -69,8 +69,8 @@ def split_hinge_loss(word, document, negative_word, negative_document, margin=0.
     word, document, negative_word, negative_document = cosines
     margin = _scalar(margin)
     return SplitHinge(
-        jax.nn.relu(margin - word + negative_word),
-        jax.nn.relu(margin - document + negative_document),
+        positive_part(margin - word + negative_word),
+        positive_part(margin - document + negative_document),
     )
 
 

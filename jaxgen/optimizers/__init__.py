@@ -44,7 +44,7 @@ from jaxgen.optimizers.langevin import LangevinState, SgldState, sgld, underdamp
 from jaxgen.optimizers.lazy import lazy_rows, lazy_updates
 from jaxgen.optimizers.lookahead import LookaheadState, lookahead
 from jaxgen.optimizers.paths import by_path, layer_wise_decay
-from jaxgen.optimizers.rows import add_to_unit_rows, unit_rows
+from jaxgen.optimizers.rows import add_to_unit_rows
 from jaxgen.optimizers.scaling import scale_by_tree
 from jaxgen.optimizers.sphere import (
     jose_sgd,
@@ -75,6 +75,7 @@ __all__ = [
     "accumulate",
     "adam_flow",
     "adax",
+    "add_to_unit_rows",
     "by_path",
     "clip_by_leaf_l1_norm",
     "clip_by_leaf_norm",

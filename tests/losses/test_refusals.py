@@ -184,6 +184,11 @@ REFUSES = [
     (r"^scores \(2, 1\); expected", lambda: losses.local_info_nce_loss(PAIR)),
     (r"^x \(1, 2\); expected \[B, ...\] with B >= 2", lambda: losses.derange(KEY, ONE)),
     (r"^x \(\); expected", lambda: losses.derange(KEY, 1.0)),
+    (
+        r"^word, .* \(2,\), \(2,\), \(3,\), \(2,\);",
+        lambda: losses.joint_hinge_loss(TWO, TWO, THREE, TWO),
+    ),
+    (r"^margin \(2,\); expected a sc", lambda: losses.split_hinge_loss(TWO, TWO, TWO, TWO, TWO)),
 ]
 
 

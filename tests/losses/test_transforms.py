@@ -146,6 +146,13 @@ CASES = {
         },
         lambda rng: tuple(rng.standard_normal((2, 3, 2))),
     ),
+    "cosines": (
+        {
+            "joint_hinge_loss": losses.joint_hinge_loss,
+            "split_hinge_loss": losses.split_hinge_loss,
+        },
+        lambda rng: tuple(rng.uniform(-1, 1, (4, 3))),
+    ),
     "bigan": (
         {"bigan_qp_loss": bigan},
         lambda rng: (

@@ -86,7 +86,14 @@ ON_SPHERE = {
     "retract_to_sphere": opt.retract_to_sphere(),
 }
 
+UNITS, WHERE, ONES = jnp.eye(3), jnp.zeros(2, int), jnp.ones(2)
+
 REFUSES = [
+    # Rows.
+    ("limit 0; exp", lambda: opt.add_to_unit_rows(UNITS, WHERE, jnp.ones((2, 3)), ONES, 0)),
+    (r"steps \(2, 2\); exp", lambda: opt.add_to_unit_rows(UNITS, WHERE, UNITS[:2, :2], ONES, 1)),
+    (r"counts \(3,\); exp", lambda: opt.add_to_unit_rows(UNITS, WHERE, UNITS[:2], UNITS[0], 1)),
+    ("rows float32; exp", lambda: opt.add_to_unit_rows(UNITS, ONES, UNITS[:2], ONES, 1)),
     # Numbers.
     *[
         (f"k {k}; expected an integer >= 1", lambda make=make, k=k: make(SGD, k))

@@ -63,6 +63,13 @@ def draw_units(rng):
     return x / np.linalg.norm(x, axis=-1, keepdims=True), rng.standard_normal((3, 3, 4))
 
 
+def draw_steps(rng):
+    """Unit vectors, steps of some, and of how many each step is."""
+    x = rng.standard_normal((3, 4))
+    unit = x / np.linalg.norm(x, axis=-1, keepdims=True)
+    return unit, rng.standard_normal((4, 4)), 1 + rng.random(4)
+
+
 def draw_point(rng):
     """Where a flow starts, and the curvature there."""
     return rng.standard_normal(3), 1 + rng.random(3)
@@ -127,6 +134,12 @@ CASES = {
     "scale_by_tree": (
         partial(run, optimizers.scale_by_tree({"kernel": np.full((3, 1), 0.5), "bias": 2})),
         draw,
+    ),
+    "add_to_unit_rows": (
+        lambda x, steps, counts: optimizers.add_to_unit_rows(
+            x, jnp.array([1, 0, 1, 9]), steps, counts, 2.0
+        ),
+        draw_steps,
     ),
     "adam_flow": (adam_path, draw_point),
     "adax": (partial(run, optimizers.adax(0.1)), draw),
