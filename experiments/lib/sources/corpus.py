@@ -1,14 +1,11 @@
 """A corpus: documents of numbered words, kept on disk so that it may be larger than memory."""
 
-import array
-import itertools
+import math
 import os
 import pathlib
-import re
 import shutil
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -20,9 +17,9 @@ from experiments.lib.artefacts import check_writable, digest
 from experiments.lib.errors import UserError
 from experiments.lib.logs import announced, notice
 from experiments.lib.sources import docstrings, lines
+from experiments.lib.sources.numbering import INDEX, STORED, TOKENS, Source, Starts, numbered, write
 
-_FORM = 1  # raise it where the code below or in `lines` changes what is kept
-_STORED = np.dtype("<i4")  # of a token on disk
+_FORM = 1  # raise it where the code changes what is kept of the same source
 _EXPECTED = "expected a file with a document on each line"
 
 
@@ -64,7 +61,7 @@ class Blocks:
 
     def __len__(self) -> int:
         """Number of blocks."""
-        return -(-len(self._tokens) // self._length)
+        return math.ceil(len(self._tokens) / self._length)
 
     def __getitem__(self, index) -> dict[str, np.ndarray]:
         """One block, or a batch."""
@@ -110,8 +107,8 @@ def load_corpus(
 
     def make(part: pathlib.Path) -> None:
         bad = lines.bad_lines(path)
-        reader = _Reader(str(path), "lines", lambda: lines.of_file(path, bad), bad)
-        reader.write(part, min_count, (lambda: lines.of_labels(second)) if labels_path else None)
+        source = Source(str(path), "lines", lambda: lines.of_file(path, bad), bad)
+        write(part, source, min_count, second if labels_path else None)
 
     return _kept(place, make, f"reading {path}")
 
@@ -135,9 +132,8 @@ def load_docstrings(packages: Sequence[str], folder: str | pathlib.Path, min_cou
             (" ".join(docstrings.words(text)).encode().split(), label)
             for label, text in docstrings.docstrings(packages)
         ]
-        source = f"--docstrings {','.join(packages)}"
-        reader = _Reader(source, "texts", lambda: lines.of_documents(documents), array.array("q"))
-        reader.write(part, min_count)
+        name = f"--docstrings {','.join(packages)}"
+        write(part, Source(name, "texts", lambda: lines.of_documents(documents)), min_count)
 
     return _kept(place, make, "reading the documentation strings of the packages")
 
@@ -154,171 +150,14 @@ def encode(words: Sequence[str], texts: Iterable[str]) -> tuple[np.ndarray, np.n
     Returns:
       tokens int32 [N] and starts int64 [D + 1], see `Corpus`.
     """
-    numbers = _numbers(word.encode() for word in words)
+    numbers = numbered(word.encode() for word in words)
     # Half of a surrogate pair is no UTF-8, and so in no vocabulary.
     documents = ((text.encode(errors="surrogatepass").split(), None) for text in texts)
-    tokens, starts = [np.zeros(0, np.int32)], _Starts()
+    tokens, starts = [np.zeros(0, np.int32)], Starts()
     for block in lines.of_documents(documents):
         known, _ = starts.add(block, numbers)
         tokens.append(known)
     return np.concatenate(tokens), starts.array()
-
-
-def _numbers(words: Iterable[bytes]) -> dict[bytes, int]:
-    return {word: number for number, word in enumerate(words)}
-
-
-class _Starts:
-    """Where the documents start, while blocks of words are turned into numbers."""
-
-    def __init__(self):
-        self._starts = array.array("q", [0])
-        self._known = self._seen = self._last = 0  # words; of these, before the open document
-
-    def add(self, block: lines.Block, numbers: dict[bytes, int]) -> tuple[np.ndarray, np.ndarray]:
-        """The known words as int32, and the lengths [2, D] of the documents that end here.
-
-        A document has the first length in the source and the second one in known words.
-        """
-        found = map(numbers.get, block.words, itertools.repeat(-1))
-        tokens = np.fromiter(found, np.int32, len(block.words))
-        known = tokens >= 0
-        before = np.concatenate([[0], np.cumsum(known)])
-        ends = np.array(block.ends, np.int64)
-        starts = self._known + before[ends]
-        lengths = np.stack(
-            [
-                np.diff(self._seen + ends, prepend=self._last),
-                np.diff(starts, prepend=self._starts[-1]),
-            ]
-        )
-        self._starts.frombytes(starts.tobytes())
-        if ends.size:
-            self._last = self._seen + int(ends[-1])
-        self._seen += len(tokens)
-        self._known += int(before[-1])
-        return tokens[known], lengths
-
-    def array(self) -> np.ndarray:
-        """int64 [D + 1]."""
-        return np.frombuffer(self._starts, np.int64)
-
-
-class _Labels:
-    """Labels in the order in which they come."""
-
-    def __init__(self, names: Iterable[str | None] = ()):
-        self._ids: dict[str | None, int] = {None: -1}
-        self._found = array.array("i")
-        self.add(names)
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-    def add(self, names: Iterable[str | None]) -> None:
-        """Adds the labels of the next documents, None where one has none."""
-        self._found.extend(self._ids.setdefault(name, len(self._ids) - 1) for name in names)
-
-    def sorted(self) -> tuple[list[str], np.ndarray]:
-        """The names in order, as numbers if all are integers; the places of the labels among them.
-
-        Without any label both are empty.
-        """
-        names = [name for name in self._ids if name is not None]
-        if not names:
-            return [], np.zeros(0, np.int32)
-        whole = all(re.fullmatch(r"[+-]?[0-9]{1,18}", name) for name in names)
-        classes = sorted(names, key=lambda name: (int(name) if whole else 0, name))
-        places = {name: place for place, name in enumerate(classes)}
-        moved = np.array([places[name] for name in names] + [-1], np.int32)  # [-1] is the last
-        return classes, moved[np.frombuffer(self._found, np.int32)]
-
-
-class _Skipped:
-    """Counts documents that became empty."""
-
-    def __init__(self, why: str):
-        self._why, self._count, self._first = why, 0, 0
-
-    def add(self, places: np.ndarray) -> None:
-        """Adds documents, numbered from 0."""
-        if places.size:
-            self._first = self._first if self._count else int(places[0]) + 1
-            self._count += places.size
-
-    def note(self, total: int, what: str) -> list[str]:
-        """One sentence, if there are any."""
-        verb = f"{self._count} of {total} {what} {self._why}, the first is number {self._first}"
-        return [f"{verb}: read as empty documents"] if self._count else []
-
-
-class _Reader(NamedTuple):
-    """Reads a source twice: to count the words, and to number them."""
-
-    source: str  # for messages
-    what: str  # that its documents are, for messages
-    blocks: Callable[[], Iterator[lines.Block]]
-    bad: array.array  # numbers of the documents that are not UTF-8
-
-    def write(
-        self,
-        folder: pathlib.Path,
-        min_count: int,
-        other_labels: Callable[[], Iterable[str | None]] | None = None,
-    ) -> None:
-        """Writes tokens.int32 and index.npz."""
-        words, counts, labels = self._count(min_count)
-        starts, notes = self._number(folder / "tokens.int32", words, min_count)
-        if starts[-1] != counts.sum():
-            raise UserError(f"{self.source}: changed while it was read; expected one that stays")
-        if other_labels:
-            labels = _Labels(other_labels())
-        if len(labels) not in (0, len(starts) - 1) or (other_labels and not len(labels)):
-            raise UserError(
-                f"{self.source}: has {len(starts) - 1} {self.what} and {len(labels)} labels;"
-                f" expected a label for each of the {self.what}"
-            )
-        classes, numbers = labels.sorted()
-        texts = {"words": words, "classes": [c.encode() for c in classes]}
-        texts["notes"] = [note.encode() for note in notes]
-        joined = {name: np.frombuffer(b"\n".join(t), np.uint8) for name, t in texts.items()}
-        arrays = {"counts": counts, "starts": starts, "labels": numbers, **joined}
-        np.savez(folder / "index.npz", allow_pickle=False, **arrays)
-
-    def _count(self, min_count: int) -> tuple[list[bytes], np.ndarray, _Labels]:
-        counter, labels = Counter[bytes](), _Labels()
-        for block in self.blocks():
-            counter.update(block.words)
-            labels.add(block.labels)
-        kept = [(-count, word) for word, count in counter.items() if count >= min_count]
-        if len(kept) < 2:
-            found = f"only {kept[0][1].decode()!r} occurs" if kept else "no word occurs"
-            bad = f" ({len(self.bad)} of the {self.what} are not UTF-8)" if self.bad else ""
-            raise UserError(
-                f"{self.source}: {found} {min_count} times{bad}; expected two different words or"
-                " more, or a lower --min-count"
-            )
-        kept.sort()
-        return [word for _, word in kept], np.array([-n for n, _ in kept], np.int64), labels
-
-    def _number(
-        self, path: pathlib.Path, words: list[bytes], min_count: int
-    ) -> tuple[np.ndarray, list[str]]:
-        numbers, starts, done = _numbers(words), _Starts(), 0
-        broken, blank = _Skipped("are not UTF-8"), _Skipped("are blank")
-        unknown = _Skipped(f"have no word that occurs {min_count} times")
-        broken.add(np.frombuffer(self.bad, np.int64))
-        with path.open("wb") as file:
-            for block in self.blocks():
-                tokens, (lengths, known) = starts.add(block, numbers)
-                file.write(tokens.astype(_STORED, copy=False).tobytes())
-                empty = done + np.flatnonzero(lengths == 0)
-                blank.add(empty[~np.isin(empty, self.bad)])
-                unknown.add(done + np.flatnonzero((lengths > 0) & (known == 0)))
-                done += len(lengths)
-        skipped = (broken, blank, unknown)
-        notes = [note for kind in skipped for note in kind.note(done, self.what)]
-        return starts.array(), notes
 
 
 def _identity(path: pathlib.Path) -> tuple[str, int, int]:
@@ -377,14 +216,14 @@ def _found(place: pathlib.Path) -> Corpus:
 
 def _open(place: pathlib.Path) -> Corpus | None:
     try:
-        with np.load(place / "index.npz", allow_pickle=False) as file:
+        with np.load(place / INDEX, allow_pickle=False) as file:
             held = {name: file[name] for name in file.files}
         words, classes, notes = (_texts(held[name]) for name in ("words", "classes", "notes"))
         counts, starts, labels = held["counts"], held["starts"], held["labels"]
-        size = os.path.getsize(place / "tokens.int32")
-        if size != _STORED.itemsize * starts[-1] or len(words) != len(counts):
+        size = os.path.getsize(place / TOKENS)
+        if size != STORED.itemsize * starts[-1] or len(words) != len(counts):
             return None
-        tokens = np.memmap(place / "tokens.int32", _STORED, "r")
+        tokens = np.memmap(place / TOKENS, STORED, "r")
     except Exception:  # a damaged file fails in many ways; it is made again
         return None
     name, given = place.name.rpartition("-")[0], labels if labels.size else None

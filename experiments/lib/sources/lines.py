@@ -55,9 +55,9 @@ def bad_lines(path: pathlib.Path) -> array.array:
 def of_file(path: pathlib.Path, bad: array.array) -> Iterator[Block]:
     """The words of a file with a document on each line.
 
-    Words end at ASCII whitespace, and lines at "\\n". A file whose name ends in .jsonl has an object
-    {"text": ..., "label": ...} on each line; the label, text or an integer, may be missing. Blank
-    lines are empty documents there as well. A byte order mark is dropped.
+    Words end at ASCII whitespace, lines at line feeds. A file whose name ends in .jsonl has an
+    object {"text": ..., "label": ...} on each line; the label, text or an integer, may be missing.
+    Blank lines are empty documents there as well. A byte order mark is dropped.
 
     Args:
       path: the file.
@@ -131,13 +131,15 @@ def _parsed(path: pathlib.Path, number: int, line: bytes) -> tuple[list[bytes], 
         label = content.get("label")
         if isinstance(label, bool) or not isinstance(label, str | int | None):
             raise TypeError
+        name = "" if label is None else " ".join(str(label).split())
+        name.encode()
     # No JSON; no object, no text, or another label; nested too deep; half a surrogate pair.
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise UserError(
             f'{path}: line {number} is {_shown(line)}; expected {{"text": "...", "label": "..."}},'
             " the label text, an integer or left out"
         ) from None
-    return text.split(), None if label is None else str(label).strip() or None
+    return text.split(), name or None
 
 
 def _shown(line: bytes) -> str:
