@@ -3,6 +3,7 @@
 import math
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -176,8 +177,9 @@ def _identity(path: pathlib.Path) -> tuple[str, int, int]:
 def _place(folder: str | pathlib.Path, name: str, min_count: int, *identity) -> pathlib.Path:
     if min_count < 1:
         raise UserError(f"--min-count {min_count}: expected an integer of at least 1")
-    content = ascii((_FORM, min_count, identity))  # a name may hold bytes that are no text
-    return pathlib.Path(folder) / f"{name[:50]}-{digest(content)}"
+    content = ascii((_FORM, min_count, identity))  # a path may hold bytes that are no text
+    name = re.sub(r"[^\w.-]", "_", name)[:50]
+    return pathlib.Path(folder) / f"{name}-{digest(content)}"
 
 
 def _kept(place: pathlib.Path, make: Callable[[pathlib.Path], None], doing: str) -> Corpus:
@@ -216,7 +218,7 @@ def _found(place: pathlib.Path) -> Corpus:
 
 def _open(place: pathlib.Path) -> Corpus | None:
     try:
-        with np.load(place / INDEX, allow_pickle=False) as file:
+        with (place / INDEX).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             held = {name: file[name] for name in file.files}
         words, classes, notes = (_texts(held[name]) for name in ("words", "classes", "notes"))
         counts, starts, labels = held["counts"], held["starts"], held["labels"]

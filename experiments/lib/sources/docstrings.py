@@ -38,15 +38,12 @@ def docstrings(packages: Iterable[str]) -> Iterator[tuple[str, str]]:
       UserError: a package is not installed, or has no source files.
     """
     seen = set()
-    # Missing packages are named before anything is read.
-    files = [(package, _files(package)) for package in packages]
-    for package, found in files:
-        for root, path in found:
-            top = path.relative_to(root).parts[0].removesuffix(".py")
-            for text in _of_file(path):
-                if text not in seen and len(words(text)) >= _SHORTEST:
-                    seen.add(text)
-                    yield top if package == "stdlib" else package, text
+    files = [file for package in packages for file in _files(package)]
+    for label, path in files:
+        for text in _of_file(path):
+            if text not in seen and len(words(text)) >= _SHORTEST:
+                seen.add(text)
+                yield label, text
 
 
 def words(text: str) -> list[str]:
@@ -92,12 +89,14 @@ def _roots(package: str) -> list[pathlib.Path]:
     return [pathlib.Path(place) for place in folders or [spec.origin or ""]]
 
 
-def _files(package: str) -> list[tuple[pathlib.Path, pathlib.Path]]:
-    """(root, source file) of a package in sorted order."""
+def _files(package: str) -> list[tuple[str, pathlib.Path]]:
+    """(label, source file) of a package in sorted order."""
     found = [(root, path) for root in _roots(package) for path in _below(root)]
     if not found:
         raise UserError(f"--docstrings {package}: has no source files; {_EXPECTED}")
-    return found
+    if package != "stdlib":
+        return [(package, path) for _, path in found]
+    return [(path.relative_to(root).parts[0].removesuffix(".py"), path) for root, path in found]
 
 
 def _below(root: pathlib.Path) -> Iterator[pathlib.Path]:
