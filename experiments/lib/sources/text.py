@@ -48,7 +48,7 @@ class TextConfig(RunConfig):
 
     def _packages(self) -> tuple[str, ...]:
         names = (name.strip() for name in self.docstrings.split(","))
-        packages = tuple(dict.fromkeys(name for name in names if name))
+        packages = tuple(name for name in names if name)
         if not packages:
             raise UserError(
                 f"--docstrings {self.docstrings}: expected names of packages separated by commas,"

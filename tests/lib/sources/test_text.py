@@ -35,7 +35,7 @@ def test_a_file(tmp_path, capsys):
 
 def test_documentation_strings_where_there_is_no_file(tmp_path, monkeypatch, toy):
     monkeypatch.chdir(tmp_path)
-    text = TextConfig(docstrings=f" {toy}, ,{toy}", min_count=2).text()
+    text = TextConfig(docstrings=f" {toy}, ,", min_count=2).text()
     assert (text.name, text.words) == ("docstrings", ("five", "words"))
     assert [p.name[:11] for p in (tmp_path / "runs" / "corpora").iterdir()] == ["docstrings-"]
 
