@@ -49,7 +49,7 @@ def _make_if_missing(path: pathlib.Path, make: Callable[[], Mapping[str, Any]]) 
     if jax.process_index() == 0 and _read(path) is None:
         if path.exists():
             notice(f"warning: {path} is damaged; it is made again")
-        _check_writable(path.parent)  # before the work, not after it
+        check_writable(path.parent)  # before the work, not after it
         _write(path, {name: np.asarray(array) for name, array in make().items()})
 
 
@@ -82,7 +82,12 @@ def _write(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def _check_writable(folder: pathlib.Path) -> None:
+def check_writable(folder: pathlib.Path) -> None:
+    """Makes a folder if it is missing.
+
+    Raises:
+      UserError: it cannot be made, or nothing can be written there.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -9,7 +9,17 @@ from collections.abc import Mapping
 
 import jax
 
-_PACKAGES = ("jaxgen", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+_PACKAGES = (
+    "jaxgen",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "numpy",
+    "scikit-learn",  # its digits and documentation strings are data
+)
 
 
 def summary(

@@ -1,0 +1,57 @@
+"""The flags of a text experiment: which corpus they open, and what is said."""
+
+import pytest
+
+from experiments.lib.errors import UserError
+from experiments.lib.sources.text import TextConfig
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """A module with documentation strings, that can be imported."""
+    (tmp_path / "toy_text.py").write_text('"""Five words and five words."""\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    return "toy_text"
+
+
+def test_a_file(tmp_path, capsys):
+    (tmp_path / "own.txt").write_text("a b\n\nb\n")
+    (tmp_path / "labels").write_text("x\n\ny\n")
+    config = TextConfig(
+        workdir=str(tmp_path / "runs" / "one"),
+        corpus=str(tmp_path / "own.txt"),
+        labels=str(tmp_path / "labels"),
+        min_count=1,
+    )
+    text = config.text()
+    assert (text.name, text.words, text.labels.tolist()) == ("own", ("b", "a"), [0, -1, 1])
+    (place,) = (tmp_path / "runs" / "corpora").iterdir()
+    assert place.name.startswith("own-")
+    assert capsys.readouterr().err == (
+        "own: 1 of 3 lines are blank, the first is number 2: read as empty documents\n"
+        "own: 3 documents, 3 known words, 2 of them different, 2 classes\n"
+    )
+
+
+def test_documentation_strings_where_there_is_no_file(tmp_path, monkeypatch, toy):
+    monkeypatch.chdir(tmp_path)
+    text = TextConfig(docstrings=f" {toy}, ,", min_count=2).text()
+    assert (text.name, text.words) == ("docstrings", ("five", "words"))
+    assert [p.name[:11] for p in (tmp_path / "runs" / "corpora").iterdir()] == ["docstrings-"]
+
+
+def test_the_default_is_what_the_project_installs():
+    config = TextConfig()
+    assert (config.corpus, config.min_count) == ("", 5)
+    assert config.docstrings == "stdlib,numpy,sklearn,jax,flax,optax"
+
+
+def test_flags_that_are_refused(tmp_path):
+    with pytest.raises(UserError, match="--min-count 0: expected an integer of at least 1"):
+        TextConfig(min_count=0)
+    with pytest.raises(UserError, match=r"--corpus s3://b/text.txt: expected a folder"):
+        TextConfig(corpus="s3://b/text.txt")
+    with pytest.raises(UserError, match="--labels x: needs --corpus, the file of the documents"):
+        TextConfig(workdir=str(tmp_path / "run"), labels="x").text()
+    with pytest.raises(UserError, match="--docstrings , : expected names of packages separated by"):
+        TextConfig(workdir=str(tmp_path / "run"), docstrings=", ").text()
