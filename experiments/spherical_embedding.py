@@ -16,10 +16,10 @@ from typing import Annotated
 import numpy as np
 
 from experiments.lib.config import AtLeast
-from experiments.lib.dataset import Dataset
 from experiments.lib.launch import launch
 from experiments.lib.logs import notice
 from experiments.lib.sources.corpus import Blocks, Corpus
+from experiments.lib.sources.text import Text
 from experiments.methods import documents
 from experiments.methods.latent_map import latent_map
 from experiments.methods.spherical import SphericalConfig, spherical
@@ -59,7 +59,7 @@ def build(config: Config):
     corpus = config.text()
     blocks = Blocks(corpus, config.block)
     own = {"judge": judgement(config, corpus), "pictures": pictures(corpus)}
-    return Dataset(blocks, blocks), spherical(config, corpus, meanings=METRICS, **own)
+    return Text(blocks, blocks, corpus), spherical(config, corpus, meanings=METRICS, **own)
 
 
 def judgement(config: Config, corpus: Corpus):
@@ -88,7 +88,7 @@ def judgement(config: Config, corpus: Corpus):
 
 def of_classes(vectors, corpus: Corpus, known: int) -> dict[str, float]:
     """Neighbours and clusters of the documents that have a label and a known word."""
-    labels, classes = corpus.labels, len(corpus.classes)
+    labels, classes = np.asarray(corpus.labels), len(corpus.classes)
     order = np.arange(len(labels))
     if not known:
         order = np.random.default_rng(0).permutation(order)

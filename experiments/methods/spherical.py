@@ -15,12 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from experiments.lib.sources.corpus import Blocks, Corpus
-from experiments.lib.sources.text import TextConfig
 
 from experiments.lib.batches import test_batches
 from experiments.lib.config import Above, AtLeast
 from experiments.lib.method import Method
+from experiments.lib.sources.corpus import Blocks, Corpus
+from experiments.lib.sources.text import TextConfig
 from jaxgen.optimizers import add_to_unit_rows, project_by_cosine
 
 
@@ -111,8 +111,8 @@ def spherical(config: SphericalConfig, corpus: Corpus, **rest) -> Method:
     def init(key, batch):
         sizes = len(corpus.counts), len(corpus.counts), len(corpus.starts) - 1
         keyed = zip(jax.random.split(key, 3), sizes, strict=True)
-        tables = (unit_rows(key, size, config.dims) for key, size in keyed)
-        return State(*tables, jnp.zeros((), jnp.int32))
+        words, contexts, documents = (unit_rows(key, n, config.dims) for key, n in keyed)
+        return State(words, contexts, documents, jnp.zeros((), jnp.int32))
 
     def step(state, batch, key):
         places, documents = batch["tokens"], batch["documents"]
@@ -243,7 +243,8 @@ def split_steps(config: SphericalConfig, block: Block):
     u, v, d, n = block.words, block.contexts, block.documents, block.negatives
     cosines = jnp.einsum("bid,bjd->bij", u, v)
     negative = _dot(v[:, :, None], n)
-    of_words, of_contexts, lost, total = 0.0, 0.0, 0.0, 0.0
+    of_words = of_contexts = jnp.zeros_like(cosines)
+    lost = total = jnp.zeros(())
     of_negatives = []
     for k, pairs in enumerate(block.pairs):
         gap = cosines - negative[:, None, :, k]
@@ -297,7 +298,8 @@ def joint_steps(config: SphericalConfig, block: Block):
     u, v, d, n = block.words, block.contexts, block.documents, block.negatives
     wanted = jnp.einsum("bid,bjd->bij", u, v) + _dot(u, d)[:, :, None]
     against = _dot(n, (v + d)[:, :, None])
-    active, lost, total, of_negatives = 0.0, 0.0, 0.0, []
+    active, of_negatives = jnp.zeros_like(wanted), []
+    lost = total = jnp.zeros(())
     for k, pairs in enumerate(block.pairs):
         gap = wanted - against[:, None, :, k]
         own = (pairs & (gap < config.margin)).astype(gap.dtype)

@@ -2,12 +2,26 @@
 
 import pathlib
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 from experiments.lib.config import FOLDER, AtLeast, RunConfig
 from experiments.lib.errors import UserError
 from experiments.lib.logs import notice
 from experiments.lib.sources.corpus import Corpus, load_corpus, load_docstrings
+
+
+class Text(NamedTuple):
+    """A data set of text.
+
+    Attributes:
+      train: examples of the corpus, see `Dataset`.
+      test: examples, too.
+      corpus: vocabulary and documents.
+    """
+
+    train: Any
+    test: Any
+    corpus: Corpus
 
 
 @dataclass(frozen=True)
