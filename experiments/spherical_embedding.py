@@ -45,7 +45,7 @@ class Config(SphericalConfig):
 
 
 SMOKE = Config(
-    steps=4, batch_size=4, dims=8, block=16, docstrings="optax", eval_every=2, log_every=1
+    steps=4, batch_size=8, dims=8, block=16, docstrings="optax", eval_every=2, log_every=1
 )
 METRICS = documents.METRICS
 _SHOWN = 4  # words whose neighbours are printed
