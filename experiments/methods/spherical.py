@@ -117,14 +117,7 @@ def spherical(config: SphericalConfig, corpus: Corpus, **rest) -> Method:
     def step(state, batch, key):
         places, documents = batch["tokens"], batch["documents"]
         drawn = draw(key, places, documents)
-        block = Block(
-            state.words[jnp.maximum(places, 0)],
-            state.contexts[jnp.maximum(places, 0)],
-            state.documents[jnp.maximum(documents, 0)],
-            state.words[drawn.negatives],
-            drawn.pairs,
-            drawn.kept,
-        )
+        block = vectors(state, places, documents, drawn)
         words, contexts, negatives, of_documents, loss = steps_of(config, block)
         rate = config.learning_rate * jnp.maximum(1e-4, 1 - state.count / config.steps)
 
@@ -151,6 +144,19 @@ class Drawn(NamedTuple):
     negatives: Any
     pairs: Any
     kept: Any
+
+
+def vectors(state: State, tokens, documents, drawn: Drawn) -> Block:
+    """What the tables hold for a batch of blocks."""
+    places, others = jnp.maximum(tokens, 0), jnp.maximum(documents, 0)
+    return Block(
+        state.words[places],
+        state.contexts[places],
+        state.documents[others],
+        state.words[drawn.negatives],
+        drawn.pairs,
+        drawn.kept,
+    )
 
 
 def drawing(config: SphericalConfig, counts: np.ndarray) -> Callable:
