@@ -149,7 +149,11 @@ def step_parts(config, corpus: Corpus) -> dict:
         table = jax.block_until_ready(write(table, rows, steps, counts, config.most))
 
     return {
-        "step": lib.training(lambda state, batch: method.step(state, batch, key), state, batch),
+        "step": lib.training(
+            lambda state, batch: method.step(state, batch, key),
+            jax.tree.map(jnp.copy, state),
+            batch,
+        ),
         "draw": lambda: jax.block_until_ready(draw(key, tokens, documents)),
         "read rows": lambda: jax.block_until_ready(read(state, tokens, documents, drawn)),
         "products": lambda: jax.block_until_ready(steps_of(block)),
@@ -189,7 +193,8 @@ def lsa(corpus: Corpus) -> np.ndarray:
     from sklearn.feature_extraction.text import TfidfVectorizer  # noqa: PLC0415
 
     counted = TfidfVectorizer(analyzer=lambda words: words, sublinear_tf=True)
-    return TruncatedSVD(_LSA, random_state=0).fit_transform(counted.fit_transform(words_of(corpus)))
+    table = counted.fit_transform(words_of(corpus))
+    return TruncatedSVD(min(_LSA, table.shape[1]), random_state=0).fit_transform(table)
 
 
 def main(arguments: list[str]) -> None:
