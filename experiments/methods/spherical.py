@@ -40,7 +40,7 @@ class SphericalConfig(TextConfig):
     """By how much the cosines of a pair shall exceed those of a random one."""
     sample: Annotated[float, Above(0)] = 1e-3
     """Words that are more frequent than this are skipped at random, as in word2vec."""
-    learning_rate: Annotated[float, AtLeast(0)] = 0.04
+    learning_rate: Annotated[float, AtLeast(0)] = 0.1
     """Size of the first step; it falls to zero along a line."""
     most: Annotated[float, Above(0)] = 25.0
     """Steps by which a word moves at most at once, however often it occurs in a batch."""
