@@ -58,7 +58,7 @@ from jaxgen.losses.paired import (
     relativistic_generator_loss,
     root_mean_square_distance,
 )
-from jaxgen.losses.spherical import SplitHinge, joint_hinge_loss, split_hinge_loss
+from jaxgen.losses.spherical import SplitHingeTerms, joint_hinge_loss, split_hinge_loss
 from jaxgen.losses.variational import (
     ELBOTerms,
     elbo,
@@ -72,7 +72,7 @@ __all__ = [
     "BiGANTerms",
     "CriticTerms",
     "ELBOTerms",
-    "SplitHinge",
+    "SplitHingeTerms",
     "assignment_information",
     "bernoulli_log_likelihood",
     "bigan_qp_loss",

@@ -15,7 +15,7 @@ from jaxgen.arguments import at_least_f32, require_scalar
 from jaxgen.losses.adversarial import positive_part
 
 
-class SplitHinge(NamedTuple):
+class SplitHingeTerms(NamedTuple):
     """The two terms of `split_hinge_loss`, [...] each.
 
     Attributes:
@@ -49,7 +49,9 @@ def joint_hinge_loss(word, document, negative_word, negative_document, margin=0.
     return positive_part(_scalar(margin) - apart)
 
 
-def split_hinge_loss(word, document, negative_word, negative_document, margin=0.15) -> SplitHinge:
+def split_hinge_loss(
+    word, document, negative_word, negative_document, margin=0.15
+) -> SplitHingeTerms:
     """max(0, m - u.v + u'.v) and max(0, m - u.d + u'.d): the two hinges of the authors' program.
 
     Args:
@@ -68,7 +70,7 @@ def split_hinge_loss(word, document, negative_word, negative_document, margin=0.
     cosines = _cosines(word, document, negative_word, negative_document)
     word, document, negative_word, negative_document = cosines
     margin = _scalar(margin)
-    return SplitHinge(
+    return SplitHingeTerms(
         positive_part(margin - word + negative_word),
         positive_part(margin - document + negative_document),
     )
