@@ -2,7 +2,7 @@
 
 Su 2018 (kexue.fm post 5887); VaDE (arXiv 1611.05148), IIC (1807.06653), SimCLR (2002.05709).
 
-    python -m experiments.vae_clustering                         accuracy 0.958, 0.6 min
+    python -m experiments.vae_clustering                         accuracy 0.958, 0.5 min
 
 `invariant` also asks that changed copies of an image share cluster and code. Twenty classifiers
 start apart, and the one with the lowest objective counts. MNIST and Fashion-MNIST: RESULTS.md.
