@@ -37,6 +37,7 @@ from experiments import spherical_embedding
 from experiments.lib.batches import batches
 from experiments.lib.sources.corpus import Blocks, Corpus
 from experiments.methods import spherical
+from experiments.methods.spherical_steps import RULES
 from jaxgen.optimizers import add_to_unit_rows
 
 ROUNDS = 5
@@ -136,7 +137,7 @@ def step_parts(config, corpus: Corpus) -> dict:
     drawn = draw(key, tokens, documents)
     read = jax.jit(spherical.vectors)
     block = read(state, tokens, documents, drawn)
-    steps_of = jax.jit(lambda block: spherical.RULES[config.rule](config, block))
+    steps_of = jax.jit(lambda block: RULES[config.rule](config.margin, block))
     words, _, negatives, *_ = steps_of(block)
     rows = jnp.concatenate([tokens.ravel(), drawn.negatives.ravel()])
     steps = jnp.concatenate([x.step.reshape(-1, config.dims) for x in (words, negatives)])

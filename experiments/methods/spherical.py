@@ -14,14 +14,14 @@ from typing import Annotated, Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from experiments.lib.batches import test_batches
 from experiments.lib.config import Above, AtLeast
 from experiments.lib.method import Method
 from experiments.lib.sources.corpus import Blocks, Corpus
 from experiments.lib.sources.text import TextConfig
-from jaxgen.optimizers import add_to_unit_rows, project_by_cosine
+from experiments.methods.spherical_steps import RULES, Block, document_steps
+from jaxgen.optimizers import add_to_unit_rows
 
 
 @dataclass(frozen=True)
@@ -66,38 +66,6 @@ class State(NamedTuple):
     count: Any
 
 
-class Steps(NamedTuple):
-    """Steps of vectors, and how many single ones each is the sum of.
-
-    Attributes:
-      step: [..., d], tangent to the sphere at the vector.
-      count: [...].
-    """
-
-    step: Any
-    count: Any
-
-
-class Block(NamedTuple):
-    """The vectors of a batch of blocks.
-
-    Attributes:
-      words, contexts: u and v of each position, [B, L, d].
-      documents: of the document of each position, [B, L, d].
-      negatives: u' of each position, [B, L, K, d].
-      pairs: whether position j is a context of the word at i, and negative k of j is not that
-        word; a tuple of K arrays [B, L (i), L (j)].
-      kept: whether the word is trained, and negative k is another word, [B, L, K].
-    """
-
-    words: Any
-    contexts: Any
-    documents: Any
-    negatives: Any
-    pairs: Any
-    kept: Any
-
-
 def spherical(config: SphericalConfig, corpus: Corpus, **rest) -> Method:
     """Trains the vectors of a corpus.
 
@@ -118,7 +86,7 @@ def spherical(config: SphericalConfig, corpus: Corpus, **rest) -> Method:
         places, documents = batch["tokens"], batch["documents"]
         drawn = draw(key, places, documents)
         block = vectors(state, places, documents, drawn)
-        words, contexts, negatives, of_documents, loss = steps_of(config, block)
+        words, contexts, negatives, of_documents, loss = steps_of(config.margin, block)
         rate = config.learning_rate * jnp.maximum(1e-4, 1 - state.count / config.steps)
 
         def moved(table, parts, most):
@@ -219,7 +187,7 @@ def inferred(config: SphericalConfig, corpus: Corpus, words, new: Corpus, key, p
         drawn = draw(key, batch["tokens"], batch["documents"])
         u = words[jnp.maximum(batch["tokens"], 0)]
         d = documents[jnp.maximum(batch["documents"], 0)]
-        found = document_steps(config, u, d, words[drawn.negatives], drawn.kept)[2]
+        found = document_steps(config.margin, u, d, words[drawn.negatives], drawn.kept)[2]
         rate = config.learning_rate * (1 - count / total)
         rows, steps = batch["documents"].ravel(), rate * found.step.reshape(-1, config.dims)
         return add_to_unit_rows(documents, rows, steps, found.count.ravel(), config.most_document)
@@ -234,113 +202,7 @@ def inferred(config: SphericalConfig, corpus: Corpus, words, new: Corpus, key, p
     return np.where(known[:, None], documents, np.nan)
 
 
-def split_steps(config: SphericalConfig, block: Block):
-    """The steps of the authors' program, summed over pairs and negatives.
-
-    Where m - f + h > 0 with f = u.v and h = u'.v, and t(x, y) = y - (x.y) x:
-
-        u += (1 - f) t(u, v)     u' -= 2 h t(u', v)     v += (1 - f + h) t(v, u - u')
-
-    and likewise with d for v, once for each word and negative of it.
-
-    Returns:
-      `Steps` of words, contexts, negatives and documents, and the mean hinge of the pairs.
-    """
-    u, v, d, n = block.words, block.contexts, block.documents, block.negatives
-    cosines = jnp.einsum("bid,bjd->bij", u, v)
-    negative = _dot(v[:, :, None], n)
-    of_words = of_contexts = jnp.zeros_like(cosines)
-    lost = total = jnp.zeros(())
-    of_negatives = []
-    for k, pairs in enumerate(block.pairs):
-        gap = cosines - negative[:, None, :, k]
-        active = (pairs & (gap < config.margin)).astype(cosines.dtype)
-        weight = active * (1 - gap)
-        of_words, of_contexts = of_words + active, of_contexts + weight
-        of_negatives.append((active.sum(1), weight.sum(1)))
-        lost, total = lost + jnp.sum(active * (config.margin - gap)), total + jnp.sum(pairs)
-    actives, weights = (jnp.stack(x, axis=-1) for x in zip(*of_negatives, strict=True))
-    pull = of_words * (1 - cosines)
-    words = jnp.einsum("bij,bjd->bid", pull, v) - _times(jnp.sum(pull * cosines, axis=2), u)
-    contexts = jnp.einsum("bij,bid->bjd", of_contexts, u) - jnp.sum(_times(weights, n), axis=2)
-    along = jnp.sum(of_contexts * cosines, axis=1) - jnp.sum(weights * negative, axis=2)
-    contexts -= _times(along, v)
-    push = 2 * negative * actives
-    negatives = _times(push * negative, n) - _times(push, v[:, :, None])
-
-    more, others, documents = document_steps(config, u, d, n, block.kept)
-    return (
-        Steps(words + more.step, of_words.sum(2) + more.count),
-        Steps(contexts, of_words.sum(1)),
-        Steps(negatives + others.step, actives + others.count),
-        documents,
-        lost / jnp.maximum(total, 1),
-    )
-
-
-def document_steps(config: SphericalConfig, u, d, n, kept) -> tuple[Steps, Steps, Steps]:
-    """The part of `split_steps` between words and documents: of words, negatives and documents."""
-    own, other = _dot(u, d), _dot(d[:, :, None], n)
-    gap = own[..., None] - other
-    active = (kept & (gap < config.margin)).astype(gap.dtype)
-    count = active.sum(-1)
-    pull, push, weight = count * (1 - own), 2 * other * active, active * (1 - gap)
-    words = _times(pull, d) - _times(pull * own, u)
-    negatives = _times(push * other, n) - _times(push, d[:, :, None])
-    documents = _times(weight.sum(-1), u) - jnp.sum(_times(weight, n), axis=2)
-    documents -= _times(jnp.sum(weight * gap, axis=-1), d)
-    return Steps(words, count), Steps(negatives, active), Steps(documents, count)
-
-
-def joint_steps(config: SphericalConfig, block: Block):
-    """The steps of the paper: of x with the gradient g of the summed hinges, see `jose_sgd`.
-
-    Where m - u.v - u.d + u'.v + u'.d > 0, g is -(v + d) for u, v + d for u', u' - u for v and d.
-    For a single pair and negative these are the paper's; of more the gradients are added first.
-
-    Returns:
-      As `split_steps`.
-    """
-    u, v, d, n = block.words, block.contexts, block.documents, block.negatives
-    wanted = jnp.einsum("bid,bjd->bij", u, v) + _dot(u, d)[:, :, None]
-    against = _dot(n, (v + d)[:, :, None])
-    active, of_negatives = jnp.zeros_like(wanted), []
-    lost = total = jnp.zeros(())
-    for k, pairs in enumerate(block.pairs):
-        gap = wanted - against[:, None, :, k]
-        own = (pairs & (gap < config.margin)).astype(gap.dtype)
-        active, lost = active + own, lost + jnp.sum(own * (config.margin - gap))
-        total += jnp.sum(pairs)
-        of_negatives.append(own.sum(1))
-    actives = jnp.stack(of_negatives, axis=-1)
-    by_word, by_context = active.sum(2), active.sum(1)
-    pushed = jnp.sum(_times(actives, n), axis=2)
-
-    def step(x, gradient, count):
-        along, _ = project_by_cosine().update(gradient, optax.EmptyState(), x)
-        return Steps(-along, count)
-
-    return (
-        step(u, -jnp.einsum("bij,bjd->bid", active, v) - _times(by_word, d), by_word),
-        step(v, pushed - jnp.einsum("bij,bid->bjd", active, u), by_context),
-        step(n, _times(actives, (v + d)[:, :, None]), actives),
-        step(d, pushed - _times(by_word, u), by_word),
-        lost / jnp.maximum(total, 1),
-    )
-
-
 def unit_rows(key: jax.Array, count: int, dims: int):
     """Directions drawn uniformly on the sphere, [count, dims]."""
     normal = jax.random.normal(key, (count, dims))
     return normal / jnp.linalg.norm(normal, axis=1, keepdims=True)
-
-
-def _dot(x, y):
-    return jnp.sum(x * y, axis=-1)
-
-
-def _times(numbers, vectors):
-    return numbers[..., None] * vectors
-
-
-RULES = {"split": split_steps, "joint": joint_steps}

@@ -10,7 +10,8 @@ import pytest
 
 from experiments import spherical_embedding
 from experiments.methods import spherical
-from experiments.methods.spherical import RULES, Block, State
+from experiments.methods.spherical import State
+from experiments.methods.spherical_steps import RULES, Block
 
 CONFIG = dataclasses.replace(spherical_embedding.SMOKE, margin=0.15, learning_rate=0.04, steps=10)
 
@@ -60,7 +61,7 @@ def by_paper(u, v, d, n, rate, margin):
 @pytest.mark.parametrize("seed", range(8))
 def test_a_single_pair_moves_as_in_the_program(seed, x64):
     block = pair_block(np.random.default_rng(seed))
-    words, contexts, negatives, documents, _ = RULES["split"](CONFIG, block)
+    words, contexts, negatives, documents, _ = RULES["split"](CONFIG.margin, block)
     u, v, n = block.words[0, 0], block.contexts[0, 1], block.negatives[0, 1, 0]
     expected = by_program(u, v, n, 0.04, 0.15)
     moved = (
@@ -80,7 +81,7 @@ def test_a_single_word_and_its_document_move_as_in_the_program(seed, x64):
     kept = np.zeros((1, 2, 1), bool)
     kept[0, 0] = True
     block = block._replace(pairs=(np.zeros((1, 2, 2), bool),), kept=kept)
-    words, contexts, negatives, documents, _ = RULES["split"](CONFIG, block)
+    words, contexts, negatives, documents, _ = RULES["split"](CONFIG.margin, block)
     u, d, n = block.words[0, 0], block.documents[0, 0], block.negatives[0, 0, 0]
     expected = by_program(u, d, n, 0.04, 0.15)
     np.testing.assert_allclose(u + 0.04 * words.step[0, 0], expected[0], rtol=1e-10)
@@ -92,7 +93,7 @@ def test_a_single_word_and_its_document_move_as_in_the_program(seed, x64):
 @pytest.mark.parametrize("seed", range(8))
 def test_a_single_pair_moves_as_in_the_paper(seed, x64):
     block = pair_block(np.random.default_rng(seed))
-    words, contexts, negatives, documents, _ = RULES["joint"](CONFIG, block)
+    words, contexts, negatives, documents, _ = RULES["joint"](CONFIG.margin, block)
     u, v, d, n = (
         block.words[0, 0],
         block.contexts[0, 1],
@@ -115,7 +116,7 @@ def test_a_block_adds_the_steps_of_its_pairs(negatives, x64):
     pairs = tuple(rng.random((1, 5, 5)) < 0.5 for _ in range(negatives))
     kept = rng.random((1, 5, negatives)) < 0.7
     block = block._replace(pairs=pairs, kept=kept)
-    words, contexts, of_negatives, documents, _ = RULES["split"](CONFIG, block)
+    words, contexts, of_negatives, documents, _ = RULES["split"](CONFIG.margin, block)
     u, v, d, n = (np.asarray(x[0]) for x in block[:4])
     steps = [np.zeros_like(x) for x in (u, v, d, n)]
 
