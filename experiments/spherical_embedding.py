@@ -16,6 +16,7 @@ from typing import Annotated
 import numpy as np
 
 from experiments.lib.config import AtLeast
+from experiments.lib.errors import UserError
 from experiments.lib.launch import launch
 from experiments.lib.logs import notice
 from experiments.lib.sources.corpus import Blocks, Corpus
@@ -57,6 +58,12 @@ _POINTS = 3000  # documents in the map
 def build(config: Config):
     """The blocks of a corpus, and the vectors of its words and documents."""
     corpus = config.text()
+    count = len(corpus.starts) - 1
+    if corpus.labels is not None and not 3 <= (config.known or count * 3 // 5) < count:
+        raise UserError(
+            f"--known {config.known}: {corpus.name} has {count} documents; expected at least 3"
+            " known ones, and others that are classified"
+        )
     blocks = Blocks(corpus, config.block)
     own = {"judge": judgement(config, corpus), "pictures": pictures(corpus)}
     return Text(blocks, blocks, corpus), spherical(config, corpus, meanings=METRICS, **own)
@@ -109,7 +116,7 @@ def pictures(corpus: Corpus):
         count = np.bincount(labels[labels >= 0], minlength=1)
         shown = np.flatnonzero(np.isin(labels, np.argsort(-count)[:_DRAWN]))
         shown = shown[:: max(1, len(shown) // _POINTS)]
-        names = np.array([*corpus.classes, ""], dtype=object)[labels[shown]]
+        names = np.array(corpus.classes or ("all",), dtype=object)[labels[shown]]
         vectors = np.asarray(state.documents)[shown]
         return {"documents": latent_map(vectors, names, "class", "documents")}
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -73,3 +74,18 @@ def test_documents_without_any_known_word(trained):
 def test_another_kind_of_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="expected the folder of a run"):
         embed.main(embed.Config(tmp_path, out=tmp_path / "out"))
+
+
+def test_a_corpus_without_labels_draws_its_map_and_one_without_others_is_refused(tmp_path):
+    (tmp_path / "text.txt").write_text("\n".join(WORDS * 5) + "\n")
+    (tmp_path / "labels.txt").write_text("0\n1\n" * 5)
+    config = dataclasses.replace(
+        spherical_embedding.SMOKE, corpus=str(tmp_path / "text.txt"), workdir=str(tmp_path / "run")
+    )
+    data, method = spherical_embedding.build(config)
+    batch = data.train[np.arange(1)]
+    drawn = method.pictures(method.init(jax.random.key(0), batch), batch, jax.random.key(0))
+    assert drawn["documents"].ndim == 3
+    labelled = dataclasses.replace(config, labels=str(tmp_path / "labels.txt"), known=10)
+    with pytest.raises(UserError, match="--known 10: text has 10 documents; expected"):
+        spherical_embedding.build(labelled)

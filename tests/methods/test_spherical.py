@@ -10,7 +10,6 @@ import pytest
 
 from experiments import spherical_embedding
 from experiments.methods import spherical
-from experiments.methods.spherical import State
 from experiments.methods.spherical_steps import RULES, Block
 
 CONFIG = dataclasses.replace(spherical_embedding.SMOKE, margin=0.15, learning_rate=0.04, steps=10)
@@ -203,7 +202,3 @@ def test_a_new_document_gets_the_direction_of_its_words():
     cosines = found[[0, 2]] @ words.T
     assert cosines[0].argmax() == 1
     assert cosines[1].argmax() == 2
-
-
-def test_state_has_four_parts():
-    assert State._fields == ("words", "contexts", "documents", "count")
