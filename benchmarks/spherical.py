@@ -8,8 +8,9 @@ Needs gensim (`pip install gensim`) for word2vec and doc2vec; without it only th
 speed     `words_per_second` are those of the vocabulary that a training passes, skipped ones too.
           Ours: 100 steps of the experiment's default, without start and compilation; gensim: one
           epoch of word2vec (skip-gram) and doc2vec (PV-DBOW) with as many numbers, window and
-          negatives and a thread for each core. `share` are the parts of our step: drawing, reading
-          rows, products and sums, writing rows, each compiled and timed alone.
+          negatives and a thread for each core. `share` are parts of our step, compiled and timed
+          alone: drawing, reading rows, products and sums, writing rows; and the step of the
+          documents alone, which the last --settle of the steps are.
 quality   Vectors of documents by ours, by doc2vec (both kinds, the same number of epochs) and by
           LSA (TF-IDF and 100 singular vectors), all of length 1: scores of the 3 nearest documents
           and of K-means, as `python -m experiments.spherical_embedding` prints them, with seconds.
@@ -137,7 +138,8 @@ def step_parts(config, corpus: Corpus) -> dict:
     drawn = draw(key, tokens, documents)
     read = jax.jit(spherical.vectors)
     block = read(state, tokens, documents, drawn)
-    steps_of = jax.jit(lambda block: RULES[config.rule](config.margin, block))
+    margins = config.margin, config.document_margin, config.negatives
+    steps_of = jax.jit(lambda block: RULES[config.rule](*margins, block))
     words, _, negatives, *_ = steps_of(block)
     rows = jnp.concatenate([tokens.ravel(), drawn.negatives.ravel()])
     steps = jnp.concatenate([x.step.reshape(-1, config.dims) for x in (words, negatives)])
@@ -149,12 +151,13 @@ def step_parts(config, corpus: Corpus) -> dict:
         nonlocal table
         table = jax.block_until_ready(write(table, rows, steps, counts, config.most))
 
+    def stepping(count):
+        own = jax.tree.map(jnp.copy, state)._replace(count=jnp.int32(count))
+        return lib.training(lambda state, batch: method.step(state, batch, key), own, batch)
+
     return {
-        "step": lib.training(
-            lambda state, batch: method.step(state, batch, key),
-            jax.tree.map(jnp.copy, state),
-            batch,
-        ),
+        "step": stepping(0),
+        "step of the documents alone": stepping(config.steps),
         "draw": lambda: jax.block_until_ready(draw(key, tokens, documents)),
         "read rows": lambda: jax.block_until_ready(read(state, tokens, documents, drawn)),
         "products": lambda: jax.block_until_ready(steps_of(block)),

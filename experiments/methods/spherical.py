@@ -1,8 +1,8 @@
 """JoSE: words, their contexts and documents as unit vectors (arXiv 1911.01196).
 
-A batch is B blocks of L consecutive words. All pairs of a block whose distance is in the window
-come from one product of L x L cosines, and each position has its own random words, which all the
-pairs of that position share.
+A batch is B blocks of L consecutive words, and L random words for each. The pairs of a block whose
+distance is in the window come from one product of L x L cosines, their negatives from another: each
+word has some of the random ones, which all its pairs share, as a context meets those of many words.
 """
 
 import math
@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.lib.batches import test_batches
-from experiments.lib.config import Above, AtLeast
+from experiments.lib.config import Above, AtLeast, Below
+from experiments.lib.errors import UserError
 from experiments.lib.method import Method
 from experiments.lib.sources.corpus import Blocks, Corpus
 from experiments.lib.sources.text import TextConfig
@@ -32,16 +33,23 @@ class SphericalConfig(TextConfig):
     """Numbers of a vector."""
     rule: Literal["split", "joint"] = "split"
     """split: the two hinges and the steps of the authors' program; joint: the paper's one hinge."""
-    window: Annotated[int, AtLeast(1)] = 5
-    """Largest distance of a word and its context; each word draws its own from 1 to this."""
-    negatives: Annotated[int, AtLeast(1)] = 2
-    """Random words of each position."""
-    margin: Annotated[float, AtLeast(0)] = 0.15
-    """By how much the cosines of a pair shall exceed those of a random one."""
-    sample: Annotated[float, Above(0)] = 1e-3
+    window: Annotated[int, AtLeast(1)] = 40
+    """Largest distance of a word and its context; each word draws its own from 1 to this. Wide ones
+    give topics, narrow ones such as 5 words that can stand for each other."""
+    negatives: Annotated[int, AtLeast(1)] = 4
+    """Random words that each pair, and each word in its document, is held against; at most the
+    words of a block."""
+    margin: Annotated[float, AtLeast(0)] = 0.3
+    """By how much the cosine of a word and its context shall exceed that of a random one."""
+    document_margin: Annotated[float, AtLeast(0)] = 0.6
+    """The same of a word and its document; --rule joint has one margin for
+    both, and this one where the documents move alone."""
+    settle: Annotated[float, AtLeast(0), Below(1)] = 0.4
+    """Share of the steps, the last ones, that move the documents alone; the words stay."""
+    sample: Annotated[float, Above(0)] = 1e-4
     """Words that are more frequent than this are skipped at random, as in word2vec."""
-    learning_rate: Annotated[float, AtLeast(0)] = 0.1
-    """Size of the first step; it falls to zero along a line."""
+    learning_rate: Annotated[float, AtLeast(0)] = 0.05
+    """Size of the first step; it falls to zero along a line, and again for the documents alone."""
     most: Annotated[float, Above(0)] = 25.0
     """Steps by which a word moves at most at once, however often it occurs in a batch."""
     most_document: Annotated[float, Above(0)] = 100.0
@@ -73,8 +81,18 @@ def spherical(config: SphericalConfig, corpus: Corpus, **rest) -> Method:
       config: the flags.
       corpus: the text; its labels are not used.
       **rest: the other fields of the method.
+
+    Raises:
+      UserError: there are more negatives than words of a block.
     """
+    if config.negatives > config.block:
+        raise UserError(
+            f"--negatives {config.negatives}: expected at most --block {config.block}, the number"
+            " of random words of a block"
+        )
     draw, steps_of = drawing(config, corpus.counts), RULES[config.rule]
+    margins = config.margin, config.document_margin, config.negatives
+    first = max(1, round(config.steps * (1 - config.settle)))
 
     def init(key, batch):
         sizes = len(corpus.counts), len(corpus.counts), len(corpus.starts) - 1
@@ -82,26 +100,36 @@ def spherical(config: SphericalConfig, corpus: Corpus, **rest) -> Method:
         words, contexts, documents = (unit_rows(key, n, config.dims) for key, n in keyed)
         return State(words, contexts, documents, jnp.zeros((), jnp.int32))
 
+    def moved(table, rate, most, *parts):
+        rows = jnp.concatenate([rows.ravel() for rows, _ in parts])
+        steps = jnp.concatenate([s.step.reshape(-1, config.dims) for _, s in parts])
+        counts = jnp.concatenate([s.count.ravel() for _, s in parts])
+        return add_to_unit_rows(table, rows, rate * steps, counts, most)
+
+    def train(state, places, documents, key):
+        block = vectors(state, places, documents, draw(key, places, documents))
+        words, contexts, negatives, of_documents, loss = steps_of(*margins, block)
+        rate = config.learning_rate * jnp.maximum(1e-4, 1 - state.count / first)
+        tables = (
+            moved(state.words, rate, config.most, (places, words), (block.drawn, negatives)),
+            moved(state.contexts, rate, config.most, (places, contexts)),
+            moved(state.documents, rate, config.most_document, (documents, of_documents)),
+        )
+        return *tables, loss
+
+    def settle(state, places, documents, key):
+        block = vectors(state, places, documents, draw(key, places, documents))
+        *_, of_documents, loss = document_steps(*margins[1:], block)
+        rate = config.learning_rate * (config.steps - state.count) / max(1, config.steps - first)
+        own = moved(state.documents, rate, config.most_document, (documents, of_documents))
+        return state.words, state.contexts, own, loss
+
     def step(state, batch, key):
         places, documents = batch["tokens"], batch["documents"]
-        drawn = draw(key, places, documents)
-        block = vectors(state, places, documents, drawn)
-        words, contexts, negatives, of_documents, loss = steps_of(config.margin, block)
-        rate = config.learning_rate * jnp.maximum(1e-4, 1 - state.count / config.steps)
-
-        def moved(table, parts, most):
-            rows = jnp.concatenate([rows.ravel() for rows, _ in parts])
-            steps = jnp.concatenate([s.step.reshape(-1, config.dims) for _, s in parts])
-            counts = jnp.concatenate([s.count.ravel() for _, s in parts])
-            return add_to_unit_rows(table, rows, rate * steps, counts, most)
-
-        state = State(
-            moved(state.words, [(places, words), (drawn.negatives, negatives)], config.most),
-            moved(state.contexts, [(places, contexts)], config.most),
-            moved(state.documents, [(documents, of_documents)], config.most_document),
-            state.count + 1,
+        *tables, loss = jax.lax.cond(
+            state.count < first, train, settle, state, places, documents, key
         )
-        return state, {"loss": loss}
+        return State(*tables, state.count + 1), {"loss": loss}
 
     return Method(init, step, **rest)
 
@@ -118,12 +146,14 @@ def vectors(state: State, tokens, documents, drawn: Drawn) -> Block:
     """What the tables hold for a batch of blocks."""
     places, others = jnp.maximum(tokens, 0), jnp.maximum(documents, 0)
     return Block(
+        tokens,
+        drawn.negatives,
+        drawn.pairs,
+        drawn.kept,
         state.words[places],
         state.contexts[places],
         state.documents[others],
         state.words[drawn.negatives],
-        drawn.pairs,
-        drawn.kept,
     )
 
 
@@ -143,20 +173,13 @@ def drawing(config: SphericalConfig, counts: np.ndarray) -> Callable:
         chance = jax.random.uniform(keep_key, tokens.shape)
         kept = (tokens >= 0) & (chance < kept_share[jnp.maximum(tokens, 0)])
         window = 1 + jax.random.randint(window_key, tokens.shape, 0, config.window)
-        shape = (*tokens.shape, config.negatives)
-        found = jnp.searchsorted(cumulative, jax.random.uniform(negative_key, shape))
+        found = jnp.searchsorted(cumulative, jax.random.uniform(negative_key, tokens.shape))
         negatives = jnp.minimum(found, len(counts) - 1).astype(jnp.int32)
 
         places = jnp.where(kept, jnp.cumsum(kept, axis=1), -(10**6))
         apart = jnp.abs(places[:, :, None] - places[:, None, :])
         near = (apart > 0) & (apart <= window[:, :, None])  # of two that are skipped, 0
-        pairs = near & (documents[:, :, None] == documents[:, None, :])
-        others = tuple(
-            pairs & (tokens[:, :, None] != negatives[:, None, :, k])
-            for k in range(config.negatives)
-        )
-        different = negatives != jnp.broadcast_to(tokens[..., None], shape)
-        return Drawn(negatives, others, jnp.broadcast_to(kept[..., None], shape) & different)
+        return Drawn(negatives, near & (documents[:, :, None] == documents[:, None, :]), kept)
 
     return draw
 
@@ -185,9 +208,9 @@ def inferred(config: SphericalConfig, corpus: Corpus, words, new: Corpus, key, p
     @partial(jax.jit, donate_argnums=0)
     def step(documents, batch, key, count):
         drawn = draw(key, batch["tokens"], batch["documents"])
-        u = words[jnp.maximum(batch["tokens"], 0)]
-        d = documents[jnp.maximum(batch["documents"], 0)]
-        found = document_steps(config.margin, u, d, words[drawn.negatives], drawn.kept)[2]
+        state = State(words, words, documents, count)
+        block = vectors(state, batch["tokens"], batch["documents"], drawn)
+        found = document_steps(config.document_margin, config.negatives, block)[2]
         rate = config.learning_rate * (1 - count / total)
         rows, steps = batch["documents"].ravel(), rate * found.step.reshape(-1, config.dims)
         return add_to_unit_rows(documents, rows, steps, found.count.ravel(), config.most_document)

@@ -25,118 +25,152 @@ class Steps(NamedTuple):
 
 
 class Block(NamedTuple):
-    """The vectors of a batch of blocks.
+    """A batch of blocks of L words, the vectors of their rows, and which of them meet.
 
     Attributes:
-      words, contexts: u and v of each position, [B, L, d].
+      tokens: numbers of the words, [B, L].
+      drawn: numbers of random words, [B, L].
+      pairs: whether position j is a context of the word at i, [B, L (i), L (j)].
+      kept: whether the word meets its document, [B, L].
+      words, contexts: u and v of each position, [B, L, d]; contexts may be None for `document_steps`.
       documents: of the document of each position, [B, L, d].
-      negatives: u' of each position, [B, L, K, d].
-      pairs: whether position j is a context of the word at i, and negative k of j is not that
-        word; a tuple of K arrays [B, L (i), L (j)].
-      kept: whether the word is trained, and negative k is another word, [B, L, K].
+      negatives: u' of the random words, [B, L, d].
     """
 
+    tokens: Any
+    drawn: Any
+    pairs: Any
+    kept: Any
     words: Any
     contexts: Any
     documents: Any
     negatives: Any
-    pairs: Any
-    kept: Any
 
 
-def split_steps(margin: float, block: Block):
+def split_steps(margin: float, document_margin: float, count: int, block: Block):
     """The steps of the authors' program, summed over pairs and negatives.
 
     Where m - f + h > 0 with f = u.v and h = u'.v, and t(x, y) = y - (x.y) x:
 
         u += (1 - f) t(u, v)     u' -= 2 h t(u', v)     v += (1 - f + h) t(v, u - u')
 
-    and likewise with d for v, once for each word and negative of it.
+    and likewise with d for v, once for each word and negative of it. The word at i has `count`
+    random words, those at i, i + L / count, i + 2 L / count, ...; one that is the word which it
+    would meet, v's or the document's, is left out.
 
     Returns:
-      `Steps` of words, contexts, negatives and documents, and the mean hinge of the pairs.
+      `Steps` of words, contexts, negatives and documents, and the mean hinge of the documents.
     """
-    u, v, d, n = block.words, block.contexts, block.documents, block.negatives
+    u, v, n = block.words, block.contexts, block.negatives
     cosines = jnp.einsum("bid,bjd->bij", u, v)
-    negative = _dot(v[:, :, None], n)
-    of_words = of_contexts = jnp.zeros_like(cosines)
-    lost = total = jnp.zeros(())
-    of_negatives = []
-    for k, pairs in enumerate(block.pairs):
-        gap = cosines - negative[:, None, :, k]
+    negative = jnp.einsum("bid,bjd->bij", n, v)
+    # How many pairs pull or push, and by how much in sum: of words, and of random words.
+    pulling = pulled = pushing = pushed = jnp.zeros_like(cosines)
+    for ahead in _distances(count, block):
+        pairs = block.pairs & (_from(block.drawn, ahead)[:, :, None] != block.tokens[:, None])
+        gap = cosines - _from(negative, ahead)
         active = (pairs & (gap < margin)).astype(cosines.dtype)
         weight = active * (1 - gap)
-        of_words, of_contexts = of_words + active, of_contexts + weight
-        of_negatives.append((active.sum(1), weight.sum(1)))
-        lost, total = lost + jnp.sum(active * (margin - gap)), total + jnp.sum(pairs)
-    actives, weights = (jnp.stack(x, axis=-1) for x in zip(*of_negatives, strict=True))
-    pull = of_words * (1 - cosines)
+        pulling, pulled = pulling + active, pulled + weight
+        pushing, pushed = pushing + _from(active, -ahead), pushed + _from(weight, -ahead)
+    pull, push = pulling * (1 - cosines), 2 * negative * pushing
     words = jnp.einsum("bij,bjd->bid", pull, v) - _times(jnp.sum(pull * cosines, axis=2), u)
-    contexts = jnp.einsum("bij,bid->bjd", of_contexts, u) - jnp.sum(_times(weights, n), axis=2)
-    along = jnp.sum(of_contexts * cosines, axis=1) - jnp.sum(weights * negative, axis=2)
-    contexts -= _times(along, v)
-    push = 2 * negative * actives
-    negatives = _times(push * negative, n) - _times(push, v[:, :, None])
+    negatives = _times(jnp.sum(push * negative, axis=2), n) - jnp.einsum("bij,bjd->bid", push, v)
+    contexts = jnp.einsum("bij,bid->bjd", pulled, u) - jnp.einsum("bij,bid->bjd", pushed, n)
+    contexts -= _times(jnp.sum(pulled * cosines - pushed * negative, axis=1), v)
 
-    more, others, documents = document_steps(margin, u, d, n, block.kept)
+    more, others, documents, hinge = document_steps(document_margin, count, block)
     return (
-        Steps(words + more.step, of_words.sum(2) + more.count),
-        Steps(contexts, of_words.sum(1)),
-        Steps(negatives + others.step, actives + others.count),
+        Steps(words + more.step, pulling.sum(2) + more.count),
+        Steps(contexts, pulling.sum(1)),
+        Steps(negatives + others.step, pushing.sum(2) + others.count),
         documents,
-        lost / jnp.maximum(total, 1),
+        hinge,
     )
 
 
-def document_steps(margin: float, u, d, n, kept) -> tuple[Steps, Steps, Steps]:
-    """The part of `split_steps` between words and documents: of words, negatives and documents."""
-    own, other = _dot(u, d), _dot(d[:, :, None], n)
-    gap = own[..., None] - other
-    active = (kept & (gap < margin)).astype(gap.dtype)
-    count = active.sum(-1)
-    pull, push, weight = count * (1 - own), 2 * other * active, active * (1 - gap)
-    words = _times(pull, d) - _times(pull * own, u)
-    negatives = _times(push * other, n) - _times(push, d[:, :, None])
-    documents = _times(weight.sum(-1), u) - jnp.sum(_times(weight, n), axis=2)
-    documents -= _times(jnp.sum(weight * gap, axis=-1), d)
-    return Steps(words, count), Steps(negatives, active), Steps(documents, count)
+def document_steps(margin: float, count: int, block: Block):
+    """The part of `split_steps` between words and documents.
+
+    Returns:
+      `Steps` of words, negatives and documents, and the mean hinge.
+    """
+    u, d, n = block.words, block.documents, block.negatives
+    own = _dot(u, d)
+    active, weight, pushing = (jnp.zeros_like(own) for _ in range(3))
+    against, negatives = jnp.zeros_like(d), jnp.zeros_like(n)
+    lost = total = jnp.zeros(())
+    for ahead in _distances(count, block):
+        kept = block.kept & (_from(block.drawn, ahead) != block.tokens)
+        random = _from(n, ahead)
+        other = _dot(d, random)
+        gap = own - other
+        found = (kept & (gap < margin)).astype(gap.dtype)
+        part = found * (1 - gap)
+        active, weight = active + found, weight + part
+        against += _times(part, random - _times(other, d))
+        push = 2 * other * found
+        negatives += _from(_times(push, _times(other, random) - d), -ahead)
+        pushing += _from(found, -ahead)
+        lost, total = lost + jnp.sum(found * (margin - gap)), total + jnp.sum(kept)
+    words = _times(active * (1 - own), d - _times(own, u))
+    documents = _times(weight, u - _times(own, d)) - against
+    hinge = lost / jnp.maximum(total, 1)
+    return Steps(words, active), Steps(negatives, pushing), Steps(documents, active), hinge
 
 
-def joint_steps(margin: float, block: Block):
+def joint_steps(margin: float, document_margin: float, count: int, block: Block):
     """The steps of the paper: of x with the gradient g of the summed hinges, see `jose_sgd`.
 
     Where m - u.v - u.d + u'.v + u'.d > 0, g is -(v + d) for u, v + d for u', u' - u for v and d.
     For a single pair and negative these are the paper's; of more the gradients are added first.
+    There is one margin for both.
 
     Returns:
-      As `split_steps`.
+      As `split_steps`, with the mean of the one hinge.
     """
     u, v, d, n = block.words, block.contexts, block.documents, block.negatives
     wanted = jnp.einsum("bid,bjd->bij", u, v) + _dot(u, d)[:, :, None]
-    against = _dot(n, (v + d)[:, :, None])
-    active, of_negatives = jnp.zeros_like(wanted), []
+    against = jnp.einsum("bid,bjd->bij", n, v)
+    pulling = pushing = jnp.zeros_like(wanted)
+    documents, negatives = jnp.zeros_like(d), jnp.zeros_like(n)
     lost = total = jnp.zeros(())
-    for k, pairs in enumerate(block.pairs):
-        gap = wanted - against[:, None, :, k]
-        own = (pairs & (gap < margin)).astype(gap.dtype)
-        active, lost = active + own, lost + jnp.sum(own * (margin - gap))
-        total += jnp.sum(pairs)
-        of_negatives.append(own.sum(1))
-    actives = jnp.stack(of_negatives, axis=-1)
-    by_word, by_context = active.sum(2), active.sum(1)
-    pushed = jnp.sum(_times(actives, n), axis=2)
+    for ahead in _distances(count, block):
+        pairs = block.pairs & (_from(block.drawn, ahead)[:, :, None] != block.tokens[:, None])
+        random = _from(n, ahead)
+        gap = wanted - _from(against, ahead) - _dot(d, random)[:, :, None]
+        active = (pairs & (gap < margin)).astype(gap.dtype)
+        pulling, pushing = pulling + active, pushing + _from(active, -ahead)
+        lost, total = lost + jnp.sum(active * (margin - gap)), total + jnp.sum(pairs)
+        of_word = active.sum(2)
+        documents += _times(of_word, random - u)
+        negatives += _from(_times(of_word, d), -ahead)
+    words = -jnp.einsum("bij,bjd->bid", pulling, v) - _times(pulling.sum(2), d)
+    negatives += jnp.einsum("bij,bjd->bid", pushing, v)
+    contexts = jnp.einsum("bij,bid->bjd", pushing, n) - jnp.einsum("bij,bid->bjd", pulling, u)
 
     def step(x, gradient, count):
         along, _ = project_by_cosine().update(gradient, optax.EmptyState(), x)
         return Steps(-along, count)
 
     return (
-        step(u, -jnp.einsum("bij,bjd->bid", active, v) - _times(by_word, d), by_word),
-        step(v, pushed - jnp.einsum("bij,bid->bjd", active, u), by_context),
-        step(n, _times(actives, (v + d)[:, :, None]), actives),
-        step(d, pushed - _times(by_word, u), by_word),
+        step(u, words, pulling.sum(2)),
+        step(v, contexts, pulling.sum(1)),
+        step(n, negatives, pushing.sum(2)),
+        step(d, documents, pulling.sum(2)),
         lost / jnp.maximum(total, 1),
     )
+
+
+def _distances(count: int, block: Block) -> list[int]:
+    """How far ahead of a word its random words lie, in a circle of L places."""
+    length = block.drawn.shape[1]
+    return [k * length // count for k in range(count)]
+
+
+def _from(x, ahead: int):
+    """x at i + ahead for each place i, [B, L, ...]."""
+    return jnp.roll(x, -ahead, axis=1)
 
 
 def _dot(x, y):

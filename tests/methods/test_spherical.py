@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from experiments import spherical_embedding
+from experiments.lib.errors import UserError
 from experiments.methods import spherical
 from experiments.methods.spherical_steps import RULES, Block
+from jaxgen.losses import joint_hinge_loss
 
-CONFIG = dataclasses.replace(spherical_embedding.SMOKE, margin=0.15, learning_rate=0.04, steps=10)
+CONFIG = dataclasses.replace(spherical_embedding.SMOKE, learning_rate=0.04, steps=20, settle=0.25)
 
 
 def unit(rng, *shape):
@@ -20,20 +22,20 @@ def unit(rng, *shape):
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
-def pair_block(rng, length=2, negatives=1):
-    """A block whose word at 0 has the context at 1, and no other pair; words near each other."""
-    vectors = [unit(rng, 1, length, 6) for _ in range(2)]
-    documents = np.repeat(unit(rng, 1, 1, 6), length, axis=1)
+def pair_block(rng, length=2):
+    """A block whose word at 0 has the context at 1, and no other pair."""
     pairs = np.zeros((1, length, length), bool)
     pairs[0, 0, 1] = True
-    kept = np.zeros((1, length, negatives), bool)
     return Block(
-        *vectors, documents, unit(rng, 1, length, negatives, 6), (pairs,) * negatives, kept
+        tokens=np.arange(length)[None],
+        drawn=length + np.arange(length)[None],
+        pairs=pairs,
+        kept=np.zeros((1, length), bool),
+        words=unit(rng, 1, length, 6),
+        contexts=unit(rng, 1, length, 6),
+        documents=np.repeat(unit(rng, 1, 1, 6), length, axis=1),
+        negatives=unit(rng, 1, length, 6),
     )
-
-
-def tangent(x, y):
-    return y - (x @ y) * x
 
 
 def by_program(u, v, n, rate, margin):
@@ -60,13 +62,13 @@ def by_paper(u, v, d, n, rate, margin):
 @pytest.mark.parametrize("seed", range(8))
 def test_a_single_pair_moves_as_in_the_program(seed, x64):
     block = pair_block(np.random.default_rng(seed))
-    words, contexts, negatives, documents, _ = RULES["split"](CONFIG.margin, block)
-    u, v, n = block.words[0, 0], block.contexts[0, 1], block.negatives[0, 1, 0]
+    words, contexts, negatives, documents, _ = RULES["split"](0.15, 0.15, 1, block)
+    u, v, n = block.words[0, 0], block.contexts[0, 1], block.negatives[0, 0]
     expected = by_program(u, v, n, 0.04, 0.15)
     moved = (
         u + 0.04 * words.step[0, 0],
         v + 0.04 * contexts.step[0, 1],
-        n + 0.04 * negatives.step[0, 1, 0],
+        n + 0.04 * negatives.step[0, 0],
     )
     for ours, theirs in zip(moved, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-10)
@@ -77,65 +79,108 @@ def test_a_single_pair_moves_as_in_the_program(seed, x64):
 @pytest.mark.parametrize("seed", range(8))
 def test_a_single_word_and_its_document_move_as_in_the_program(seed, x64):
     block = pair_block(np.random.default_rng(seed))
-    kept = np.zeros((1, 2, 1), bool)
-    kept[0, 0] = True
-    block = block._replace(pairs=(np.zeros((1, 2, 2), bool),), kept=kept)
-    words, contexts, negatives, documents, _ = RULES["split"](CONFIG.margin, block)
-    u, d, n = block.words[0, 0], block.documents[0, 0], block.negatives[0, 0, 0]
-    expected = by_program(u, d, n, 0.04, 0.15)
+    kept = np.array([[True, False]])
+    block = block._replace(pairs=np.zeros((1, 2, 2), bool), kept=kept)
+    words, contexts, negatives, documents, hinge = RULES["split"](0.15, 0.3, 1, block)
+    u, d, n = block.words[0, 0], block.documents[0, 0], block.negatives[0, 0]
+    expected = by_program(u, d, n, 0.04, 0.3)
     np.testing.assert_allclose(u + 0.04 * words.step[0, 0], expected[0], rtol=1e-10)
     np.testing.assert_allclose(d + 0.04 * documents.step[0, 0], expected[1], rtol=1e-10)
-    np.testing.assert_allclose(n + 0.04 * negatives.step[0, 0, 0], expected[2], rtol=1e-10)
+    np.testing.assert_allclose(n + 0.04 * negatives.step[0, 0], expected[2], rtol=1e-10)
+    np.testing.assert_allclose(hinge, max(0, 0.3 - u @ d + n @ d), rtol=1e-10)
     assert not np.any(contexts.step)
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_single_pair_moves_as_in_the_paper(seed, x64):
     block = pair_block(np.random.default_rng(seed))
-    words, contexts, negatives, documents, _ = RULES["joint"](CONFIG.margin, block)
+    words, contexts, negatives, documents, hinge = RULES["joint"](0.15, 0.6, 1, block)
     u, v, d, n = (
         block.words[0, 0],
         block.contexts[0, 1],
         block.documents[0, 0],
-        block.negatives[0, 1, 0],
+        block.negatives[0, 0],
     )
     expected = by_paper(u, v, d, n, 0.04, 0.15)
     np.testing.assert_allclose(u + 0.04 * words.step[0, 0], expected[0], rtol=1e-10)
     np.testing.assert_allclose(v + 0.04 * contexts.step[0, 1], expected[1], rtol=1e-10)
-    of_document = documents.step[0].sum(0)  # the word's place and its context's: one document
-    np.testing.assert_allclose(n + 0.04 * negatives.step[0, 1, 0], expected[3], rtol=1e-10)
-    assert (np.abs(of_document).max() > 0) == (not np.array_equal(expected[2], d))
+    np.testing.assert_allclose(d + 0.04 * documents.step[0, 0], expected[2], rtol=1e-10)
+    np.testing.assert_allclose(n + 0.04 * negatives.step[0, 0], expected[3], rtol=1e-10)
+    np.testing.assert_allclose(hinge, max(0, 0.15 - u @ v - u @ d + n @ v + n @ d), rtol=1e-10)
 
 
-@pytest.mark.parametrize("negatives", [1, 3])
-def test_a_block_adds_the_steps_of_its_pairs(negatives, x64):
+def random_block(rng, length):
+    """Many pairs, and random words that often are words of the block."""
+    block = pair_block(rng, length)
+    return block._replace(
+        tokens=rng.integers(0, 6, (1, length)),
+        drawn=rng.integers(0, 6, (1, length)),
+        pairs=rng.random((1, length, length)) < 0.5,
+        kept=rng.random((1, length)) < 0.7,
+    )
+
+
+def negatives_of(block, i, count):
+    """Places of the random words of the word at i."""
+    length = block.drawn.shape[1]
+    return [(i + k * length // count) % length for k in range(count)]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_block_adds_the_steps_of_its_pairs(count, x64):
     """The sum over all pairs, negatives and documents, by loops."""
-    rng = np.random.default_rng(negatives)
-    block = pair_block(rng, 5, negatives)
-    pairs = tuple(rng.random((1, 5, 5)) < 0.5 for _ in range(negatives))
-    kept = rng.random((1, 5, negatives)) < 0.7
-    block = block._replace(pairs=pairs, kept=kept)
-    words, contexts, of_negatives, documents, _ = RULES["split"](CONFIG.margin, block)
-    u, v, d, n = (np.asarray(x[0]) for x in block[:4])
-    steps = [np.zeros_like(x) for x in (u, v, d, n)]
+    block = random_block(np.random.default_rng(count), 7)
+    words, contexts, negatives, documents, _ = RULES["split"](0.15, 0.4, count, block)
+    tokens, drawn = block.tokens[0], block.drawn[0]
+    u, v, d, n = (np.asarray(x[0]) for x in block[4:])
+    steps, counts = [np.zeros_like(x) for x in (u, v, d, n)], np.zeros((4, 7))
 
-    def add(x, y, z, at, other, of_other, k):
-        moved = by_program(x, y, z, 1.0, CONFIG.margin)
-        steps[0][at] += moved[0] - x
-        other[of_other] += moved[1] - y
-        steps[3][of_other, k] += moved[2] - z
+    def add(i, y, others, place, word, margin):
+        for k in negatives_of(block, i, count):
+            if drawn[k] == word:
+                continue
+            moved = by_program(u[i], y, n[k], 1.0, margin)
+            for table, at, old, new in zip((0, others, 3), (i, place, k), (u[i], y, n[k]), moved):
+                steps[table][at] += new - old
+                counts[table][at] += float(np.any(moved[0] != u[i]))
 
-    for k in range(negatives):
-        for i, j in np.argwhere(pairs[k][0]):
-            add(u[i], v[j], n[j, k], i, steps[1], j, k)
-        for i in np.flatnonzero(kept[0, :, k]):
-            add(u[i], d[i], n[i, k], i, steps[2], i, k)
-    for ours, theirs in zip((words, contexts, documents, of_negatives), steps, strict=True):
+    for i, j in np.argwhere(block.pairs[0]):
+        add(i, v[j], 1, j, tokens[j], 0.15)
+    for i in np.flatnonzero(block.kept[0]):
+        add(i, d[i], 2, i, tokens[i], 0.4)
+    assert counts.min(axis=1).max() > 0
+    found = (words, contexts, documents, negatives)
+    for ours, theirs, number in zip(found, steps, counts, strict=True):
         np.testing.assert_allclose(ours.step[0], theirs, rtol=1e-9, atol=1e-12)
+        np.testing.assert_array_equal(ours.count[0], number)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_block_adds_the_gradients_of_the_joint_hinge(count, x64):
+    """The paper's steps from the gradients of the summed hinges, by autodiff."""
+    block = random_block(np.random.default_rng(count), 7)
+    found = RULES["joint"](0.3, 0.6, count, block)[:4]
+
+    def loss(tables):
+        u, v, d, n = tables
+        total = 0.0
+        for i, j in np.argwhere(block.pairs[0]):
+            for k in negatives_of(block, i, count):
+                if block.drawn[0, k] != block.tokens[0, j]:
+                    cosines = u[i] @ v[j], u[i] @ d[i], n[k] @ v[j], n[k] @ d[i]
+                    total += joint_hinge_loss(*cosines, margin=0.3)
+        return total
+
+    tables = tuple(jnp.asarray(x[0]) for x in block[4:])
+    for x, g, ours in zip(tables, jax.grad(loss)(tables), (*found[:2], found[3], found[2])):
+        norm = np.maximum(np.linalg.norm(g, axis=-1, keepdims=True), 1e-300)
+        along = np.sum(x * g, axis=-1, keepdims=True)
+        expected = -(1 + along / norm) * (g - along * x)
+        np.testing.assert_allclose(ours.step[0], expected, rtol=1e-8, atol=1e-10)
 
 
 def test_pairs_are_near_in_one_document_and_skip_frequent_words():
-    config = dataclasses.replace(CONFIG, window=2, negatives=1, sample=1e-12)
+    config = dataclasses.replace(CONFIG, window=2, sample=1e-12)
     counts = np.array([10**12, 1, 1, 1, 1, 1])
     draw = jax.jit(spherical.drawing(config, counts))
     tokens = jnp.array([[1, 0, 0, 2, 3, 4, 5, -1]])
@@ -143,10 +188,8 @@ def test_pairs_are_near_in_one_document_and_skip_frequent_words():
     seen = np.zeros((8, 8))
     for key in jax.random.split(jax.random.key(0), 100):
         drawn = draw(key, tokens, documents)
-        hit = np.asarray(drawn.negatives)[0, :, 0] == np.asarray(tokens)[0][:, None]
-        seen += np.asarray(drawn.pairs[0])[0]
-        assert not np.any(np.asarray(drawn.pairs[0])[0] & hit)
-        assert not np.asarray(drawn.kept)[0, 7].any()
+        seen += np.asarray(drawn.pairs)[0]
+        assert not np.asarray(drawn.kept)[0, [1, 2, 7]].any()
     assert not seen[[1, 2, 7]].any()
     assert not seen[:, [1, 2, 7]].any()
     assert not seen[:5, 5:].any()
@@ -157,9 +200,8 @@ def test_pairs_are_near_in_one_document_and_skip_frequent_words():
 
 def test_negatives_follow_the_power_law():
     """Counts 8, 1, 1 to the power 3/4: 0.704, 0.148, 0.148 (gensim, pull request 876)."""
-    config = dataclasses.replace(CONFIG, negatives=10)
-    draw = spherical.drawing(config, np.array([8, 1, 1]))
-    drawn = draw(jax.random.key(0), jnp.zeros((10, 100), int), jnp.zeros((10, 100), int))
+    draw = spherical.drawing(CONFIG, np.array([8, 1, 1]))
+    drawn = draw(jax.random.key(0), jnp.zeros((100, 100), int), jnp.zeros((100, 100), int))
     share = np.bincount(np.ravel(drawn.negatives)) / 10_000
     np.testing.assert_allclose(share, [0.704, 0.148, 0.148], atol=3 * 0.0046)
 
@@ -178,7 +220,10 @@ def test_all_vectors_stay_on_the_sphere_and_a_word_at_the_end_of_a_document_is_t
     split = spherical.Blocks(own, config.block)
     state = jax.jit(method.init)(jax.random.key(0), split[np.arange(16)])
     before, step = jax.tree.map(np.asarray, state), jax.jit(method.step)
-    for i in range(15):
+    trained = before
+    for i in range(20):
+        if i == 15:
+            trained = jax.tree.map(np.asarray, state)
         batch = split[np.arange(16 * i, 16 * i + 16) % len(split)]
         state, metrics = step(state, batch, jax.random.key(i))
         assert np.isfinite(metrics["loss"])
@@ -186,6 +231,16 @@ def test_all_vectors_stay_on_the_sphere_and_a_word_at_the_end_of_a_document_is_t
         np.testing.assert_allclose(np.linalg.norm(table, axis=1), 1, atol=1e-5)
     assert np.abs(state.words[20] - before.words[20]).max() > 1e-4
     np.testing.assert_array_equal(state.documents[1], before.documents[1])  # has no word
+    # The last quarter moves the documents alone.
+    np.testing.assert_array_equal(state.words, trained.words)
+    np.testing.assert_array_equal(state.contexts, trained.contexts)
+    assert np.abs(state.documents[0] - trained.documents[0]).max() > 1e-4
+
+
+def test_more_negatives_than_words_of_a_block_are_refused():
+    config = dataclasses.replace(CONFIG, negatives=17)
+    with pytest.raises(UserError, match=r"--negatives 17: expected at most --block 16"):
+        spherical.spherical(config, corpus([0, 1], [0, 2], 2))
 
 
 def test_a_new_document_gets_the_direction_of_its_words():
