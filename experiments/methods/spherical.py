@@ -110,26 +110,25 @@ def spherical(config: SphericalConfig, corpus: Corpus, **rest) -> Method:
         block = vectors(state, places, documents, draw(key, places, documents))
         words, contexts, negatives, of_documents, loss = steps_of(*margins, block)
         rate = config.learning_rate * jnp.maximum(1e-4, 1 - state.count / first)
-        tables = (
+        state = State(
             moved(state.words, rate, config.most, (places, words), (block.drawn, negatives)),
             moved(state.contexts, rate, config.most, (places, contexts)),
             moved(state.documents, rate, config.most_document, (documents, of_documents)),
+            state.count + 1,
         )
-        return *tables, loss
+        return state, loss
 
     def settle(state, places, documents, key):
         block = vectors(state, places, documents, draw(key, places, documents))
         *_, of_documents, loss = document_steps(*margins[1:], block)
         rate = config.learning_rate * (config.steps - state.count) / max(1, config.steps - first)
         own = moved(state.documents, rate, config.most_document, (documents, of_documents))
-        return state.words, state.contexts, own, loss
+        return state._replace(documents=own, count=state.count + 1), loss
 
     def step(state, batch, key):
-        places, documents = batch["tokens"], batch["documents"]
-        *tables, loss = jax.lax.cond(
-            state.count < first, train, settle, state, places, documents, key
-        )
-        return State(*tables, state.count + 1), {"loss": loss}
+        own = state, batch["tokens"], batch["documents"], key
+        state, loss = jax.lax.cond(state.count < first, train, settle, *own)
+        return state, {"loss": loss}
 
     return Method(init, step, **rest)
 

@@ -32,7 +32,7 @@ class Block(NamedTuple):
       drawn: numbers of random words, [B, L].
       pairs: whether position j is a context of the word at i, [B, L (i), L (j)].
       kept: whether the word meets its document, [B, L].
-      words, contexts: u and v of each position, [B, L, d]; contexts may be None for `document_steps`.
+      words, contexts: u and v of each position, [B, L, d].
       documents: of the document of each position, [B, L, d].
       negatives: u' of the random words, [B, L, d].
     """

@@ -140,9 +140,10 @@ def test_a_block_adds_the_steps_of_its_pairs(count, x64):
             if drawn[k] == word:
                 continue
             moved = by_program(u[i], y, n[k], 1.0, margin)
-            for table, at, old, new in zip((0, others, 3), (i, place, k), (u[i], y, n[k]), moved):
-                steps[table][at] += new - old
-                counts[table][at] += float(np.any(moved[0] != u[i]))
+            old, at = (u[i], y, n[k]), (i, place, k)
+            for table, row, x, new in zip((0, others, 3), at, old, moved, strict=True):
+                steps[table][row] += new - x
+                counts[table][row] += float(np.any(moved[0] != u[i]))
 
     for i, j in np.argwhere(block.pairs[0]):
         add(i, v[j], 1, j, tokens[j], 0.15)
@@ -172,7 +173,8 @@ def test_a_block_adds_the_gradients_of_the_joint_hinge(count, x64):
         return total
 
     tables = tuple(jnp.asarray(x[0]) for x in block[4:])
-    for x, g, ours in zip(tables, jax.grad(loss)(tables), (*found[:2], found[3], found[2])):
+    own = *found[:2], found[3], found[2]
+    for x, g, ours in zip(tables, jax.grad(loss)(tables), own, strict=True):
         norm = np.maximum(np.linalg.norm(g, axis=-1, keepdims=True), 1e-300)
         along = np.sum(x * g, axis=-1, keepdims=True)
         expected = -(1 + along / norm) * (g - along * x)
