@@ -4,6 +4,7 @@ A mask is boolean, [B, T, S] or [1, T, S]: query t may attend to key s where it 
 combine by `&`: `causal_mask(L) & document_mask(documents)`.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -146,9 +147,9 @@ def dot_product_attention(q, k, v, mask=None, *, fused: bool = True):
     out[b, t, n] = sum_s softmax_s(q[b, t, n] . k[b, s, n] / sqrt(H)) v[b, s, n] over the keys s
     that the mask allows, of Vaswani et al. 2017 (arXiv 1706.03762, equation 1).
 
-    Products are in the dtype of q, logits and softmax in f32. On CUDA, cuDNN's fused kernel never
-    stores the T x S weights; it takes bf16 and f16, H a multiple of 8 up to 128, even T and S. The
-    choice is made when a program is lowered, and all else gets the plain form.
+    Products are in the dtype of q, logits and softmax in at least f32. On CUDA, cuDNN's fused
+    kernel does not store the T x S weights; it takes bf16 and f16, H a multiple of 8 up to 128,
+    even T and S. The choice is made when a program is lowered, and all else gets the plain form.
 
     Args:
       q: [B, T, N, H].
@@ -185,7 +186,14 @@ def dot_product_attention(q, k, v, mask=None, *, fused: bool = True):
 
 
 def _plain(q, k, v, mask):
-    return jax.nn.dot_product_attention(q, k, v, mask=mask, implementation="xla")
+    """As `jax.nn.dot_product_attention`, whose f16 is for GPUs alone and whose softmax for f32."""
+    wide = jnp.promote_types(q.dtype, jnp.float32)
+    logits = jnp.einsum("btnh,bsnh->bnts", q, k, preferred_element_type=wide)
+    logits = logits / math.sqrt(q.shape[-1])
+    if mask is not None:
+        logits = jnp.where(mask, logits, jnp.finfo(wide).min / 2)  # finite: a row may be empty
+    weights = jax.nn.softmax(logits).astype(v.dtype)
+    return jnp.einsum("bnts,bsnh->btnh", weights, v)
 
 
 def _cudnn(q, k, v, mask):
