@@ -100,7 +100,7 @@ def document_positions(documents):
     """
     documents = _rows(documents=documents)
     place = jnp.broadcast_to(jnp.arange(documents.shape[1]), documents.shape)
-    starts = jnp.diff(documents, axis=1, prepend=documents[:, :1]) != 0
+    starts = jnp.diff(documents, axis=1, prepend=0) != 0
     return place - jax.lax.cummax(jnp.where(starts, place, 0), axis=1)
 
 

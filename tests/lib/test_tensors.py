@@ -80,6 +80,7 @@ TWO = {"a": entry(0, 8, [2]), "b": entry(8, 16, [2])}
 REFUSES = [
     ("5 bytes; expected a safetensors file", b"12345"),
     ("a header of 1000 bytes in a file of 24; expected", struct.pack("<Q", 1000) + DATA),
+    ("a header of 17 bytes in a file of 24; expected", struct.pack("<Q", 17) + DATA),
     (r"a header of \d{19,} bytes in a file of 24", b"\xff" * 8 + DATA),
     ("header: .*; expected JSON", by_hand("{", DATA)),
     ("header: .*utf-8.*; expected JSON", struct.pack("<Q", 2) + b"\xff\xff"),

@@ -84,7 +84,12 @@ def test_softmax_is_in_f32_where_products_are_in_bf16():
     assert out.dtype == jnp.bfloat16
     wide = by_hand(*(np.float64(x) for x in (q, k, v)), some_mask())
     np.testing.assert_allclose(np.float64(out), wide, rtol=0.02, atol=0.02)
-    # 0.1 in 1,024 keys of equal weight: a sum of weights in bf16 would stop at 0.25.
+    # Logits 64 and 64.2 over sqrt(8), which bf16 does not tell apart.
+    q, k, v = np.zeros((3, 1, 2, 1, 8))
+    q[..., :2], k[..., 0], k[:, 1, :, 1], v[:, 1] = (8, 1), 8, 0.2, 1
+    out = m.dot_product_attention(*(jnp.asarray(x, jnp.bfloat16) for x in (q, k, v)))
+    np.testing.assert_allclose(np.float32(out), 1 / (1 + np.exp(-0.2 / 8**0.5)), atol=0.004)
+    # 1,024 keys of equal weight: a sum of weights in bf16 would stop at 0.25.
     q, k = jnp.zeros((1, 1, 1, 8), jnp.bfloat16), jnp.zeros((1, 1024, 1, 8), jnp.bfloat16)
     np.testing.assert_allclose(np.float32(m.dot_product_attention(q, k, k + 1)), 1, rtol=0.01)
 
