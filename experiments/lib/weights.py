@@ -235,7 +235,7 @@ def write(folder: pathlib.Path, model: Pretrained) -> None:
       UserError: the network has no such form (pre_norm, rotary, no segments), an array is missing
         or of another shape, or a file cannot be written.
     """
-    kind, settings, head = model.kind, model.settings, "bias" in model.params
+    kind, settings, head = model.kind, model.settings, model.params.keys() != {"transformer"}
     if kind not in _KINDS:
         raise UserError(f"{folder}: kind {kind}; expected {' or '.join(_KINDS)}")
     for name in ("pre_norm", "rotary"):
@@ -248,6 +248,9 @@ def write(folder: pathlib.Path, model: Pretrained) -> None:
     if (offset > 0) != (kind == "roberta"):
         expected = "padding id + 1" if kind == "roberta" else 0
         raise UserError(f"{folder}: offset {offset}; expected {expected} in a {kind}")
+    strange = model.params.keys() - {"transformer", "dense", "norm", "bias"}
+    if strange:
+        raise UserError(f"{folder}: params {min(strange)}; expected those of `MaskedLM`")
     tensors = {}
     for slot in _slots(kind, settings, head):
         array = _found(folder, model.params, slot, settings)

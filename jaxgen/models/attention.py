@@ -5,6 +5,7 @@ combine by `&`: `causal_mask(L) & document_mask(documents)`.
 """
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -177,6 +178,7 @@ def dot_product_attention(q, k, v, mask=None, *, fused: bool = True):
         # cuDNN refuses masks whose axes are 1 for broadcasting.
         mask = jnp.broadcast_to(mask, (b, t, s))[:, None]
     if fused and _cudnn_takes(q, k):
+        # XLA drops the other form and what its derivative would store, inside of a scan as well.
         out = jax.lax.platform_dependent(q, k, v, mask, cuda=_cudnn, default=_plain)
     else:
         out = _plain(q, k, v, mask)
@@ -185,11 +187,29 @@ def dot_product_attention(q, k, v, mask=None, *, fused: bool = True):
     return jnp.where(jnp.any(mask[:, 0], axis=-1)[:, :, None, None], out, jnp.zeros_like(out))
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def wide_einsum(spec: str, a, b):
+    """`jnp.einsum` of two arrays of one dtype, summed and returned in at least f32.
+
+    The derivative rounds tangents and cotangents to the dtype of a. That of `jnp.einsum` with
+    `preferred_element_type` multiplies an f32 cotangent by a bf16 array, on a GPU in f32: slowly.
+    """
+    wide = jnp.promote_types(a.dtype, jnp.float32)
+    return jnp.einsum(spec, a, b, preferred_element_type=wide)
+
+
+@wide_einsum.defjvp
+def _wide_einsum_jvp(spec, primals, tangents):
+    (a, b), (da, db) = primals, tangents
+    wide = jnp.promote_types(a.dtype, jnp.float32)
+    out = jnp.einsum(spec, a, b, preferred_element_type=wide)  # so that a remat policy sees it
+    return out, (jnp.einsum(spec, da, b) + jnp.einsum(spec, a, db)).astype(wide)
+
+
 def _plain(q, k, v, mask):
     """As `jax.nn.dot_product_attention`, whose f16 is for GPUs alone and whose softmax for f32."""
     wide = jnp.promote_types(q.dtype, jnp.float32)
-    logits = jnp.einsum("btnh,bsnh->bnts", q, k, preferred_element_type=wide)
-    logits = logits / math.sqrt(q.shape[-1])
+    logits = wide_einsum("btnh,bsnh->bnts", q, k) / math.sqrt(q.shape[-1])
     if mask is not None:
         logits = jnp.where(mask, logits, jnp.finfo(wide).min / 2)  # finite: a row may be empty
     weights = jax.nn.softmax(logits).astype(v.dtype)

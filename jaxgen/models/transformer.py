@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxgen.models.attention import KVCache, dot_product_attention, rotary
+from jaxgen.models.attention import KVCache, dot_product_attention, rotary, wide_einsum
 
 _START = nn.initializers.truncated_normal(0.02)
 
@@ -264,8 +264,7 @@ class MaskedLM(nn.Module):
             _gelu(_dense(base.width, base.dtype, "dense")(h))
         )
         table = base.token.embedding.astype(base.dtype)
-        wide = jnp.promote_types(base.dtype, jnp.float32)
-        logits = jnp.matmul(h.reshape(-1, base.width), table.T, preferred_element_type=wide)
-        bias = self.param("bias", nn.initializers.zeros, (base.vocab,))
-        logits = logits.reshape(*h.shape[:2], -1) + bias.astype(wide)[None, None]
+        logits = wide_einsum("nd,vd->nv", h.reshape(-1, base.width), table)
+        bias = self.param("bias", nn.initializers.zeros, (base.vocab,)).astype(logits.dtype)
+        logits = logits.reshape(*h.shape[:2], -1) + bias[None, None]
         return logits if cache is None else (logits, cache)

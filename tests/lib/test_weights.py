@@ -403,6 +403,8 @@ WRITES = [
     (r"params transformer/layers/query/kernel \(2, 8, 8\); expected \(3, 8, 8\)", {"depth": 3}),
     (r"params transformer/token/embedding missing; expected \(13, 8\)", {"params": {}}),
     (r"params dense/kernel missing; expected \(8, 8\)", {"without": "dense"}),
+    (r"params bias missing; expected \(13,\)", {"without": "bias"}),
+    (r"params tagger; expected those of", {"params": {"transformer": {}, "tagger": {}}}),
 ]
 
 

@@ -94,8 +94,34 @@ def test_softmax_is_in_f32_where_products_are_in_bf16():
     np.testing.assert_allclose(np.float32(m.dot_product_attention(q, k, k + 1)), 1, rtol=0.01)
 
 
+def test_a_product_in_f32_has_the_derivatives_of_einsum_and_no_mixed_products(exact_products):
+    q, k = arrays()[:2]
+    spec = "btnh,bsnh->bnts"
+
+    def loss(product, q, k):
+        return jnp.sum(jnp.sin(product(spec, q, k)))
+
+    for derivative in (jax.grad, jax.jacfwd, lambda f, n: jax.hessian(f, n[0])):
+        ours, plain = (
+            derivative(partial(loss, p), (0, 1))(q, k) for p in (module.wide_einsum, jnp.einsum)
+        )
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), ours, plain)
+    half = [x.astype(jnp.bfloat16) for x in (q, k)]
+    assert module.wide_einsum(spec, *half).dtype == jnp.float32
+    gradient = jax.grad(partial(loss, module.wide_einsum), (0, 1))
+    assert {x.dtype for x in gradient(*half)} == {jnp.dtype(jnp.bfloat16)}
+    text = jax.jit(gradient).lower(*half).as_text()
+    products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
+    assert products
+    assert all(line.count("bf16>") >= 2 for line in products)
+
+
 CASES = {
     "dot_product_attention": (partial(m.dot_product_attention, mask=some_mask()), draw),
+    "wide_einsum": (
+        partial(module.wide_einsum, "btnh,bsnh->bnts"),
+        lambda rng: draw(rng)[:2],
+    ),
     "rotary": (
         lambda x: m.rotary(x, jnp.arange(T)[None]),
         lambda rng: (rng.normal(size=(B, T, N, H)),),

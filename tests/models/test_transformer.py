@@ -319,6 +319,25 @@ def test_layer_norm_of_bf16_takes_its_statistics_in_f32():
     np.testing.assert_allclose([out.mean(), out.std()], [0, 1], atol=1e-3)
 
 
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_a_training_step_in_bf16_lowers_for_accelerators(platform):
+    policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    model = network(dtype=jnp.bfloat16, remat=policy)
+
+    def loss(params, key):
+        logits = model.apply(
+            params, IDS, IDS, mask=m.padding_mask(IDS), train=True, rngs={"dropout": key}
+        )
+        return jnp.mean(jnp.sin(logits))
+
+    step = jax.jit(jax.value_and_grad(loss)).trace(started(model), jax.random.key(0))
+    text = step.lower(lowering_platforms=(platform,)).as_text()
+    products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
+    assert len(products) > 20
+    # Of every product both operands are bf16; so it is on the matrix unit at full speed.
+    assert all(line.count("bf16>") >= 2 for line in products)
+
+
 def test_dropout_is_drawn_anew_for_every_key_and_layer_and_off_by_default():
     model = network(dropout=0.5).transformer
     params = {"params": started(network())["params"]["transformer"]}
