@@ -132,7 +132,7 @@ class Transformer(nn.Module):
 
     def setup(self):
         """Tables that the head shares."""
-        self.token = nn.Embed(self.vocab, self.width, self.dtype, embedding_init=_START)
+        self.token = nn.Embed(self.vocab, self.width, embedding_init=_START)
 
     @nn.compact
     def __call__(self, ids, *, segments=None, positions=None, mask=None, cache=None, train=False):
@@ -163,8 +163,7 @@ class Transformer(nn.Module):
                 mask = slots[None, None] <= (count + jnp.arange(length))[None, :, None]
             mask = mask & (slots < count + length)[None, None]
         x = self._embed(ids, segments, positions)
-        if not self.pre_norm:
-            x = _norm(self.epsilon, self.dtype, "norm")(x)
+        x = x.astype(self.dtype) if self.pre_norm else _norm(self.epsilon, self.dtype, "norm")(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         stored = None if cache is None else (cache.keys, cache.values)
         x, stored = self._layers(train)(x, stored, mask, positions, count)
@@ -191,7 +190,8 @@ class Transformer(nn.Module):
         return stack(**{name: getattr(self, name) for name in settings}, train=train, name="layers")
 
     def _embed(self, ids, segments, positions):
-        table = partial(nn.Embed, features=self.width, dtype=self.dtype, embedding_init=_START)
+        """In f32, for the gradient of a row is a sum over all its tokens."""
+        table = partial(nn.Embed, features=self.width, embedding_init=_START)
         x = self.token(ids)
         if not self.rotary:
             rows = table(self.length, name="position")(positions + self.offset)
@@ -221,6 +221,8 @@ class Transformer(nn.Module):
             shape = (self.depth, b, s, self.heads, self.width // self.heads)
             if cache.keys.shape != shape:
                 raise ValueError(f"cache {cache.keys.shape}; expected {shape}")
+            if mask is not None and mask.shape[2] != s:
+                raise ValueError(f"mask {mask.shape}; expected [B, T, {s}], as in the cache")
             if ids.shape[1] > s:
                 raise ValueError(f"ids {ids.shape}; expected at most {s} tokens, as in the cache")
 

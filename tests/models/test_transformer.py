@@ -303,6 +303,28 @@ def test_bf16_is_close_to_f32_and_keeps_f32_where_it_matters():
     jax.tree.map(partial(close, tolerance=0.03), *gradients)
 
 
+@pytest.mark.parametrize("pre_norm", [False, True])
+def test_gradients_of_a_thousand_equal_tokens_are_summed_in_f32(pre_norm):
+    """A sum in bf16 stops at 256 equal terms, and a row of a table may have any number of them."""
+    ids = jnp.full((16, 64), 3)
+    params = {"params": started(network(pre_norm=pre_norm))["params"]["transformer"]}
+    params["params"].pop("position")
+    weights = jnp.arange(float(WIDTH)) - 3
+
+    def gradient(dtype):
+        net = network(pre_norm=pre_norm, rotary=True, dtype=dtype).transformer
+
+        def loss(params):
+            return jnp.sum(net.apply(params, ids).astype(jnp.float32) @ weights)
+
+        return jax.jit(jax.grad(loss))(params)["params"]
+
+    half, full = gradient(jnp.bfloat16), gradient(jnp.float32)
+    for name in ("token", "segment", "norm"):
+        for a, b in zip(*(jax.tree.leaves(g[name]) for g in (half, full)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=0.05 * np.abs(b).max())
+
+
 def test_layer_norm_of_bf16_takes_its_statistics_in_f32():
     # 256 + noise: the mean of squares minus the square of the mean would be 0 or negative.
     from jaxgen.models.transformer import _norm  # noqa: PLC0415
@@ -430,6 +452,10 @@ REFUSES = [
     (r"^mask bool\[3, 6, 6\]; expected bool", apply(mask=jnp.ones((3, 6, 6), bool))),
     (r"^cache \(2, 2, 4, 2, 4\); expected \(2, 1, 4, 2, 4\)", apply(ids=IDS[:1], cache=CACHE)),
     (r"^ids \(2, 6\); expected at most 4 tokens, as in the cache", apply(cache=CACHE)),
+    (
+        r"^mask \(1, 3, 3\); expected \[B, T, 4\], as in the cache",
+        apply(ids=IDS[:, :3], mask=m.causal_mask(3), cache=CACHE),
+    ),
     (r"^at \(2,\); expected \[2, K\]", apply(None, IDS, jnp.array([1, 2]))),
     (r"^at \(1, 2\); expected \[2, K\]", apply(None, IDS, jnp.array([[1, 2]]))),
 ]
