@@ -320,8 +320,9 @@ def test_gradients_of_a_thousand_equal_tokens_are_summed_in_f32(pre_norm):
         return jax.jit(jax.grad(loss))(params)["params"]
 
     half, full = gradient(jnp.bfloat16), gradient(jnp.float32)
-    for name in ("token", "segment", "norm"):
-        for a, b in zip(*(jax.tree.leaves(g[name]) for g in (half, full)), strict=True):
+    for name in ("token", "segment", "norm", "out", "up", "down"):
+        both = ({**g, **g["layers"]}[name] for g in (half, full))
+        for a, b in zip(*map(jax.tree.leaves, both), strict=True):
             np.testing.assert_allclose(a, b, rtol=0, atol=0.05 * np.abs(b).max())
 
 
