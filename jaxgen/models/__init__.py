@@ -1,8 +1,19 @@
 """Flax networks. Each takes `(x, context=None)` and joins `context` to the last axis of x.
 
-The critics of GANs project it instead: see `project`.
+The critics of GANs project it instead: see `project`. A transformer takes token ids and masks.
 """
 
+from jaxgen.models.attention import (
+    KVCache,
+    causal_mask,
+    document_mask,
+    document_positions,
+    dot_product_attention,
+    kv_cache,
+    padding_mask,
+    prefix_mask,
+    rotary,
+)
 from jaxgen.models.convolution import Conv, conv3x3, pointwise
 from jaxgen.models.convolutional import ConvDecoder, ConvEncoder
 from jaxgen.models.dcgan import DCGANCritic, DCGANGenerator, project
@@ -18,6 +29,7 @@ from jaxgen.models.resampling import (
 )
 from jaxgen.models.reshaping import SqueezeDecoder, SqueezeEncoder
 from jaxgen.models.residual import ResidualBlock, ResidualCritic, ResidualGenerator
+from jaxgen.models.transformer import MaskedLM, Transformer
 
 __all__ = [
     "MLP",
@@ -30,16 +42,27 @@ __all__ = [
     "DCGANGenerator",
     "Encoding",
     "InfoMaxEncoder",
+    "KVCache",
+    "MaskedLM",
     "ResidualBlock",
     "ResidualCritic",
     "ResidualGenerator",
     "SqueezeDecoder",
     "SqueezeEncoder",
+    "Transformer",
+    "causal_mask",
     "conv3x3",
     "conv4x4_down",
     "conv4x4_up",
     "depth_to_space",
+    "document_mask",
+    "document_positions",
+    "dot_product_attention",
+    "kv_cache",
+    "padding_mask",
     "pointwise",
+    "prefix_mask",
     "project",
+    "rotary",
     "space_to_depth",
 ]

@@ -1,23 +1,8 @@
-"""Real data, where the machine has it; and pictures that are made."""
-
-import os
-import pathlib
+"""Pictures that are made."""
 
 import numpy as np
 import pytest
 from PIL import Image
-
-_DATA = pathlib.Path(
-    os.environ.get("JAXGEN_DATA", pathlib.Path(__file__).parents[4] / "shared" / "data")
-)
-
-
-@pytest.fixture
-def real_data():
-    """The folder of prepared data sets."""
-    if not _DATA.is_dir():
-        pytest.skip(f"no prepared data sets in {_DATA}; JAXGEN_DATA names their folder")
-    return _DATA
 
 
 @pytest.fixture
