@@ -33,7 +33,7 @@ def test_training_takes_the_steps_and_every_row_names_its_scores(corpus, capsys)
     state, seconds = spherical.trained(config, corpus, 3)
     assert int(state.count) == 5  # two of them are not timed
     assert seconds > 0
-    vectors = spherical.lsa(corpus)
+    vectors = spherical.lsa(corpus, most=1.0)
     assert len(vectors) == 50
     assert np.isfinite(vectors).all()
 
