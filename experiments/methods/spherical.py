@@ -1,8 +1,9 @@
 """JoSE: words, their contexts and documents as unit vectors (arXiv 1911.01196).
 
-A batch is B blocks of L consecutive words, and L random words for each. The pairs of a block whose
-distance is in the window come from one product of L x L cosines, their negatives from another: each
-word has some of the random ones, which all its pairs share, as a context meets those of many words.
+A batch is B blocks of L consecutive words, and L random words for each block. The pairs of a block
+come from one product of L x L cosines, and their negatives from another. Each word has a few of the
+random ones for all its pairs; a context is in the pairs of many words, so it meets many of them.
+Documents lag behind words that move, so the last steps move the documents alone.
 """
 
 import math
