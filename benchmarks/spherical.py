@@ -14,6 +14,8 @@ speed     `words_per_second` are those of the vocabulary that a training passes,
 quality   Vectors of documents by ours, by doc2vec (both kinds, the same number of epochs) and by
           LSA (TF-IDF and 100 singular vectors), all of length 1: scores of the 3 nearest documents
           and of K-means, as `python -m experiments.spherical_embedding` prints them, with seconds.
+similarity  Vectors of words by ours and by word2vec (skip-gram, the same number of epochs): rank
+          correlation of cosines with people's scores; needs similarity=FILE,FILE.
 
 The authors' C program, which reads the documents in the order of the file, is in RESULTS.md.
 
@@ -23,6 +25,7 @@ Results: RESULTS.md.
 import dataclasses
 import importlib.util
 import os
+import pathlib
 import statistics
 import sys
 import time
@@ -36,7 +39,7 @@ from benchmarks import lib
 from experiments import spherical_embedding
 from experiments.lib.batches import batches
 from experiments.lib.sources.corpus import Blocks, Corpus
-from experiments.methods import spherical
+from experiments.methods import documents, spherical
 from experiments.methods.spherical_steps import RULES
 from jaxgen.optimizers import add_to_unit_rows
 
@@ -77,8 +80,8 @@ def gensim_models(config, corpus: Corpus, epochs: int) -> dict[str, Any]:
     from gensim.models import Doc2Vec, Word2Vec  # noqa: PLC0415  optional
     from gensim.models.doc2vec import TaggedDocument  # noqa: PLC0415
 
-    documents = words_of(corpus)
-    tagged = [TaggedDocument(words, [number]) for number, words in enumerate(documents)]
+    texts = words_of(corpus)
+    tagged = [TaggedDocument(words, [number]) for number, words in enumerate(texts)]
     same = {
         "vector_size": config.dims,
         "window": config.window,
@@ -89,7 +92,7 @@ def gensim_models(config, corpus: Corpus, epochs: int) -> dict[str, Any]:
         "epochs": epochs,
     }
     return {
-        "word2vec": lambda: Word2Vec(documents, sg=1, **same),
+        "word2vec": lambda: Word2Vec(texts, sg=1, **same),
         "doc2vec DBOW": lambda: Doc2Vec(tagged, dm=0, dbow_words=1, **same),
         "doc2vec DM": lambda: Doc2Vec(tagged, dm=1, **same),
     }
@@ -178,15 +181,41 @@ def quality_case(config, corpus: Corpus, known: int) -> list[dict]:
     start = time.perf_counter()
     vectors = lsa(corpus)
     add("LSA", vectors, time.perf_counter() - start)
-    blocks = len(Blocks(corpus, config.block))
-    epochs = max(1, round(config.steps * config.batch_size / blocks))
-    models = gensim_models(config, corpus, epochs)
+    models = gensim_models(config, corpus, epochs_of(config, corpus))
     models.pop("word2vec", None)
     for name, train in models.items():
         start = time.perf_counter()
         model = train()
         count = len(corpus.starts) - 1
         add(name, np.stack([model.dv[i] for i in range(count)]), time.perf_counter() - start)
+    return rows
+
+
+def epochs_of(config, corpus: Corpus) -> int:
+    """Passes over the corpus, rounded, that our steps are."""
+    return max(1, round(config.steps * config.batch_size / len(Blocks(corpus, config.block))))
+
+
+def similarity_case(config, corpus: Corpus) -> list[dict]:
+    """Rank correlation of cosines of words with people's scores, for the lists of `similarity`."""
+    files = [pathlib.Path(file) for file in config.similarity.split(",") if file]
+    if not files:
+        return []
+    numbers, rows = {word: number for number, word in enumerate(corpus.words)}, []
+
+    def add(name, vectors, seconds):
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        scores = {f.stem: documents.similarity(f, numbers, unit)["spearman"] for f in files}
+        rows.append(lib.row("similarity", name=name, seconds=seconds, **scores))
+
+    state, seconds = trained(config, corpus, config.steps)
+    add("ours", np.asarray(state.words), seconds)
+    models = gensim_models(config, corpus, epochs_of(config, corpus))
+    if "word2vec" in models:
+        start = time.perf_counter()
+        model = models["word2vec"]()
+        seconds = time.perf_counter() - start
+        add("word2vec", np.stack([model.wv[word] for word in corpus.words]), seconds)
     return rows
 
 
@@ -215,6 +244,7 @@ def main(arguments: list[str]) -> None:
     cases = {
         "speed": lambda: speed_case(config, corpus),
         "quality": lambda: quality_case(config, corpus, config.known),
+        "similarity": lambda: similarity_case(config, corpus),
     }
     lib.run(cases, [argument for argument in arguments if "=" not in argument])
 

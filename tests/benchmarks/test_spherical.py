@@ -42,3 +42,13 @@ def test_parts_of_a_step_run(corpus):
     config = dataclasses.replace(spherical_embedding.SMOKE, steps=40)
     for run in spherical.step_parts(config, corpus).values():
         run()
+
+
+def test_similarity_has_a_row_for_ours_with_each_list(corpus, tmp_path):
+    config = dataclasses.replace(spherical_embedding.SMOKE, batch_size=8, sample=1.0)
+    assert spherical.similarity_case(config, corpus) == []
+    (tmp_path / "pairs.txt").write_text("sun\tsky\t9\nsea\tship\t8\nsun\tsea\t1\n")
+    config = dataclasses.replace(config, similarity=str(tmp_path / "pairs.txt"))
+    row = spherical.similarity_case(config, corpus)[0]
+    assert row["name"] == "ours"
+    assert -1 <= row["pairs"] <= 1
