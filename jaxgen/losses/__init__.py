@@ -17,6 +17,13 @@ loss = -elbo(encode, log_likelihood, log_prior, key, x).bound.mean()    # any pr
 Contrastive losses compare codes of images with each other, see `infomax`.
 
 loss = nt_xent_loss(encoder(view), encoder(other_view), temperature=0.5).mean()
+
+A language model is asked for tokens, see `language`; the loss is optax's cross-entropy.
+
+prediction = masked_words(key, ids, begins, maskable, ordinary, mask_id)
+logits = model.apply(params, prediction.ids, at=prediction.at)
+nats = optax.softmax_cross_entropy_with_integer_labels(logits, prediction.targets)
+loss = (prediction.weights * nats).sum() / prediction.weights.sum()
 """
 
 from jaxgen.losses.adversarial import (
@@ -40,6 +47,7 @@ from jaxgen.losses.clustering import (
     sampled_cluster_kl,
 )
 from jaxgen.losses.infomax import derange, local_info_nce_loss, nt_xent_loss, pair_scores
+from jaxgen.losses.language import Prediction, masked_words, next_tokens, prefix_targets
 from jaxgen.losses.likelihoods import (
     bernoulli_log_likelihood,
     discretized_logistic_log_likelihood,
@@ -72,6 +80,7 @@ __all__ = [
     "BiGANTerms",
     "CriticTerms",
     "ELBOTerms",
+    "Prediction",
     "SplitHingeTerms",
     "assignment_information",
     "bernoulli_log_likelihood",
@@ -94,12 +103,15 @@ __all__ = [
     "least_squares_generator_loss",
     "local_info_nce_loss",
     "logistic_critic_loss",
+    "masked_words",
     "mean_absolute_distance",
+    "next_tokens",
     "non_saturating_generator_loss",
     "nt_xent_loss",
     "optimal_log_std",
     "pack",
     "pair_scores",
+    "prefix_targets",
     "qp_critic_loss",
     "qp_generator_loss",
     "relativistic_critic_loss",

@@ -31,6 +31,13 @@ def elbo(mean=LATENTS, log_std=0.0, log_likelihood=TWO, log_prior=TWO):
     )
 
 
+IDS, ORDINARY = np.full((2, 4), 7), np.arange(5, 9)
+
+
+def masked_words(ids=IDS, begins=IDS, maskable=IDS, ordinary=ORDINARY, mask_id=4, **settings):
+    return losses.masked_words(KEY, ids, begins, maskable, ordinary, mask_id, **settings)
+
+
 REFUSES = [
     (
         r"^real_label - fake_label 0.0; expected .* > 0",
@@ -188,6 +195,23 @@ REFUSES = [
         r"^word, .* \(2,\), \(2,\), \(3,\), \(2,\);",
         lambda: losses.joint_hinge_loss(TWO, TWO, THREE, TWO),
     ),
+    (r"^ids int\d+\[4\]; expected integers \[B, L\]", lambda: masked_words(IDS[0])),
+    (r"^ids float32\[2, 4\]; expected", lambda: losses.next_tokens(LATENTS, IDS)),
+    (r"^ids int\d+\[2, 0\]; .*L >= 1", lambda: losses.next_tokens(IDS[:, :0], IDS[:, :0])),
+    (r"^begins \(1, 4\); expected \(2, 4\) as ids", lambda: masked_words(begins=IDS[:1])),
+    (r"^maskable \(4,\); expected \(2, 4\) as ids", lambda: masked_words(maskable=IDS[0])),
+    (r"^documents \(2, 1\); expected", lambda: losses.next_tokens(IDS, IDS[:, :1])),
+    (r"^documents \(2, 1\);", lambda: losses.prefix_targets(KEY, IDS, IDS[:, :1], 3)),
+    (r"^separator \(2,\); expected a sc", lambda: losses.prefix_targets(KEY, IDS, IDS, TWO)),
+    (r"^ordinary int\d+\[0\]; expected", lambda: masked_words(ordinary=ORDINARY[:0])),
+    (r"^ordinary float32\[2\]; expected", lambda: masked_words(ordinary=TWO)),
+    (r"^ordinary int\d+\[2, 4\]; expected", lambda: masked_words(ordinary=IDS)),
+    (r"^mask_id \(2,\); expected a scalar", lambda: masked_words(mask_id=TWO)),
+    (r"^rate 0; expected .* > 0", lambda: masked_words(rate=0)),
+    (r"^rate 1\.5; expected .* <= 1", lambda: masked_words(rate=1.5)),
+    (r"^masked -0\.1; expected .* >= 0", lambda: masked_words(masked=-0.1)),
+    (r"^random 1\.1; expected .* <= 1", lambda: masked_words(random=1.1)),
+    (r"^masked \+ random 1\.3; expected .* <= 1", lambda: masked_words(masked=0.8, random=0.5)),
     (r"^margin \(2,\); expected a sc", lambda: losses.split_hinge_loss(TWO, TWO, TWO, TWO, TWO)),
 ]
 

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxgen import divergences, losses
@@ -64,6 +65,22 @@ def clusters(rng):
         0.3 * rng.normal(size=(3, 2)),
         rng.normal(size=3),
     )
+
+
+def tokens(rng):
+    """A seed, ids of two rows, where words begin, and the documents of each row."""
+    documents = np.repeat([[1, 2, 0], [1, 3, 2]], [4, 3, 1], axis=1)
+    return rng.integers(100), rng.integers(5, 20, (2, 8)), rng.integers(0, 2, (2, 8)), documents
+
+
+def masked_words(key, ids, begins, documents):
+    ordinary = jnp.arange(5, 20)
+    return losses.masked_words(key, ids, begins, documents, ordinary, mask_id=4, rate=0.5)
+
+
+def exact(prediction):
+    """Weights are f32 whatever the tokens are: here only their values are compared."""
+    return prediction._replace(weights=prediction.weights > 0)
 
 
 # Functions of the same arguments share a case: a case compiles some ten programs.
@@ -153,6 +170,16 @@ CASES = {
         },
         lambda rng: tuple(rng.uniform(-1, 1, (4, 3))),
     ),
+    "tokens": (
+        {
+            "masked_words": keyed(lambda *args: exact(masked_words(*args))),
+            "next_tokens": lambda seed, ids, b, d: exact(losses.next_tokens(ids, d)),
+            "prefix_targets": keyed(
+                lambda key, ids, b, d: exact(losses.prefix_targets(key, ids, d, 3)[0])
+            ),
+        },
+        tokens,
+    ),
     "bigan": (
         {"bigan_qp_loss": bigan},
         lambda rng: (
@@ -162,6 +189,10 @@ CASES = {
         ),
     ),
 }
+
+# What has neither floats nor gradients.
+DISCRETE = {"tokens"}
+FLOATS = [case for case in CASES if case not in DISCRETE]
 
 LINEAR = {
     "free_bits",
@@ -177,21 +208,25 @@ LINEAR = {
 def test_every_public_function_has_a_case():
     covered = {name for functions, _ in CASES.values() for name in functions}
     terms = {name for name in losses.__all__ if name.endswith("Terms")}
-    assert covered | terms == set(losses.__all__)
+    assert covered | terms | {"Prediction"} == set(losses.__all__)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_works_everywhere(case, works_everywhere):
     functions, draw = CASES[case]
-    works_everywhere(lambda *args: {name: f(*args) for name, f in functions.items()}, draw)
+    works_everywhere(
+        lambda *args: {name: f(*args) for name, f in functions.items()},
+        draw,
+        grad=case not in DISCRETE,
+    )
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", FLOATS)
 def test_nan_is_shown(case, shows_nan):
     shows_nan(*CASES[case], linear=LINEAR)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", FLOATS)
 def test_integers_count_as_floats(case, counts_integers):
     functions, draw = CASES[case]
     # These only move their examples and keep the dtype.
