@@ -145,6 +145,7 @@ CASES: dict[str, dict[str, Any]] = {
         "optax.lamb": optax.lamb(1e-3),
     },
     "adax": {"optax.adam": ADAM, "adax": optimizers.adax(1e-3)},
+    "lamb": {"optax.lamb": optax.lamb(1e-3), "lamb": optimizers.lamb(1e-3)},
     "lazy": {
         "optax.adam": ADAM,
         "lazy_updates(adam)": optimizers.lazy_updates(ADAM, is_embedding),

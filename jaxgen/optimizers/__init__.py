@@ -40,6 +40,7 @@ from jaxgen.optimizers.integrators import (
     rk4,
     trajectory,
 )
+from jaxgen.optimizers.lamb import lamb, scale_by_layer_trust_ratio
 from jaxgen.optimizers.langevin import LangevinState, SgldState, sgld, underdamped_langevin
 from jaxgen.optimizers.lazy import lazy_rows, lazy_updates
 from jaxgen.optimizers.lookahead import LookaheadState, lookahead
@@ -87,6 +88,7 @@ __all__ = [
     "hidden_accumulation",
     "integrate",
     "jose_sgd",
+    "lamb",
     "layer_wise_decay",
     "lazy_rows",
     "lazy_updates",
@@ -101,6 +103,7 @@ __all__ = [
     "retract_to_sphere",
     "rk4",
     "scale_by_adax",
+    "scale_by_layer_trust_ratio",
     "scale_by_row_rms",
     "scale_by_tree",
     "sgld",

@@ -45,6 +45,16 @@ def real_floats(updates):
     return updates
 
 
+def require_params(params) -> None:
+    """Checks that `update` was given the parameters.
+
+    Raises:
+      ValueError: it was not.
+    """
+    if params is None:
+        raise ValueError("params None; expected the parameters in `update`")
+
+
 def zeros(params):
     """Zeros like the parameters, in at least f32."""
     return jax.tree.map(lambda p: jnp.zeros_like(at_least_f32(p)), params)

@@ -21,6 +21,7 @@ from jaxgen.optimizers.leaves import (
     cast_updates,
     floats,
     real_floats,
+    require_params,
     scale_by_learning_rate,
     zeros,
 )
@@ -90,7 +91,7 @@ def _scale_by_rms(axis: int | None, min_scale: float) -> optax.GradientTransform
         return u * jnp.sqrt(jnp.maximum(square, min_scale**2))
 
     def update(updates, params):
-        _need(params)
+        require_params(params)
         updates = real_floats(updates)
         return cast_updates(jax.tree.map(scale, updates, params), updates, params)
 
@@ -114,7 +115,7 @@ def shrink_where_nan(shrink: float = 0.99, center: float = 0.0) -> optax.Gradien
     require(least=0, most=1, shrink=shrink)
 
     def update(updates, params):
-        _need(params)
+        require_params(params)
         updates = floats(updates)
 
         def replace(u, p):
@@ -228,8 +229,3 @@ def tiger(
         return cast_updates(new, updates, params), state
 
     return optax.GradientTransformationExtraArgs(rule.init, update)
-
-
-def _need(params) -> None:
-    if params is None:
-        raise ValueError("params None; expected the parameters in `update`")

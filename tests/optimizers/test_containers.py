@@ -163,6 +163,7 @@ DEPTHS = {"embed/embedding$": 0, "^blocks/(kernel|bias)$": range(1, 3), "norm/(s
 RATES = {"kernel$": 0.5, "embedding$": 0.0, "norm/scale$": 2.0, "bias$": 3.0}
 TABLES = {"embedding$": True, "": False}
 VALUES = jax.tree.unflatten(jax.tree.structure(PARAMS), [1.0, 2.0, 3.0, 0.0, 0.5])
+LAYERS = {"blocks/": True, "": False}
 MASK = jax.tree.map(lambda value: value == 3.0, VALUES)
 LABELS = put("modules", ["bias", "kernel", "embedding", "bias", "gain"])
 
@@ -174,6 +175,10 @@ OPTIMIZERS = {
     "finite_ema": opt.finite_ema(0.9),
     "hidden_accumulation": opt.hidden_accumulation(optax.scale(-0.1), 2),
     "jose_sgd": opt.jose_sgd(0.1),
+    "lamb": opt.lamb(
+        0.1, adapted=opt.by_path({"norm|bias": False, "": True}), stacked=opt.by_path(LAYERS)
+    ),
+    "lamb of a module": opt.lamb(0.1, adapted=put("modules", MASK), stacked=put("modules", MASK)),
     "lazy_rows": opt.lazy_rows(ADAM, opt.by_path(TABLES)),
     "lazy_rows of a module": opt.lazy_rows(ADAM, put("modules", MASK)),
     "lazy_updates": opt.lazy_updates(ADAM, opt.by_path(TABLES)),
@@ -184,6 +189,7 @@ OPTIMIZERS = {
     "project_to_tangent": opt.project_to_tangent(),
     "retract_to_sphere": opt.retract_to_sphere(),
     "scale_by_adax": opt.scale_by_adax(),
+    "scale_by_layer_trust_ratio": opt.scale_by_layer_trust_ratio(opt.by_path(LAYERS)),
     "scale_by_row_rms": opt.scale_by_row_rms(),
     "scale_by_tree": opt.scale_by_tree(opt.by_path(RATES)),
     "scale_by_tree of a dict": opt.scale_by_tree(VALUES),

@@ -67,10 +67,12 @@ RULES = {
     "finite_ema": opt.finite_ema(0.9),
     "hidden_accumulation": opt.hidden_accumulation(SGD, 2),
     "jose_sgd": opt.jose_sgd(0.1),
+    "lamb": opt.lamb(0.1),
     "lazy_rows": opt.lazy_rows(SGD, {"a": True, "b": False}),
     "lazy_updates": opt.lazy_updates(SGD, {"a": True, "b": False}),
     "lookahead": opt.lookahead(SGD),
     "map_gradients": opt.map_gradients({"": jnp.sign}),
+    "scale_by_layer_trust_ratio": opt.scale_by_layer_trust_ratio(),
     "scale_by_row_rms": opt.scale_by_row_rms(),
     "scale_by_tree": opt.scale_by_tree({"a": 1.0, "b": 1.0}),
     "sgld": opt.sgld(0.1, 1.0, KEY),
@@ -124,6 +126,11 @@ REFUSES = [
     ("decay -0.1", lambda: opt.tiger(0.1, decay=-0.1)),
     ("min_scale -1.0", lambda: opt.tiger(0.1, min_scale=-1.0)),
     ("shrink -1.0", lambda: opt.tiger(0.1, shrink=-1.0)),
+    ("b1 -0.1; expected a finite number >= 0", lambda: opt.lamb(0.1, b1=-0.1)),
+    ("1 - b1 0.0; expected a finite number > 0", lambda: opt.lamb(0.1, b1=1.0)),
+    ("1 - b2 -0.5", lambda: opt.lamb(0.1, b2=1.5)),
+    ("eps -1.0", lambda: opt.lamb(0.1, eps=-1.0)),
+    ("weight_decay -1.0", lambda: opt.lamb(0.1, weight_decay=-1.0)),
     ("temperature 0.0", lambda: opt.sgld(0.1, 0.0, KEY)),
     ("learning_rate -0.1", lambda: opt.sgld(-0.1, 1.0, KEY)),
     ("step 0.0", lambda: opt.underdamped_langevin(0.0, 1.0, 1.0, KEY)),
@@ -178,6 +185,9 @@ REFUSES = [
     ],
     ("wheel", lambda: opt.tiger(0.1, labels={"a": "wheel"}).init(ROWS)),
     ("a has no label", lambda: opt.tiger(0.1, labels={"b": "kernel"}).init(ROWS)),
+    ("kernel has no value in `adapted`", updated(opt.lamb(1, adapted={"table": True}), TABLES)),
+    ("kernel has no value in `st", updated(opt.lamb(1, stacked={"table": True}), TABLES, TABLES)),
+    (r"stacked True .* shape \(\)", updated(opt.lamb(1, stacked=True), SCALAR, SCALAR)),
     *[
         row
         for wrap in (opt.lazy_updates, opt.lazy_rows)
@@ -192,7 +202,9 @@ REFUSES = [
         ("params None; expected the parameters in `update`", updated(rule, ROWS))
         for rule in (
             *ON_SPHERE.values(),
+            opt.lamb(0.1),
             opt.lookahead(SGD),
+            opt.scale_by_layer_trust_ratio(),
             opt.scale_by_row_rms(),
             opt.shrink_where_nan(),
         )

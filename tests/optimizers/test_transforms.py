@@ -153,6 +153,7 @@ CASES = {
     "heun": (lambda x, h: optimizers.heun(flow(h), x, 0.1), draw_point),
     "integrate": (lambda x, h: optimizers.integrate(flow(h), x, 0.3, 3), draw_point),
     "jose_sgd": (partial(run, optimizers.jose_sgd(0.1)), draw_units),
+    "lamb": (partial(run, optimizers.lamb(0.1, adapted=tables, stacked=True)), draw),
     "lazy_rows": (partial(run, optimizers.lazy_rows(momentum, tables)), draw_rows),
     "lazy_updates": (partial(run, optimizers.lazy_updates(momentum, tables)), draw_rows),
     "leapfrog": (
@@ -180,6 +181,10 @@ CASES = {
     "retract_to_sphere": (partial(run, optimizers.retract_to_sphere()), draw_units),
     "rk4": (lambda x, h: optimizers.rk4(flow(h), x, 0.1), draw_point),
     "scale_by_adax": (partial(run, optimizers.scale_by_adax()), draw),
+    "scale_by_layer_trust_ratio": (
+        partial(run, optax.chain(optimizers.scale_by_layer_trust_ratio(tables), rate)),
+        draw,
+    ),
     "scale_by_row_rms": (partial(run, optimizers.scale_by_row_rms()), draw),
     "sgld": (partial(run, optimizers.sgld(0.1, 0.5, key)), draw_kernel),
     "shrink_where_nan": (partial(run, optimizers.shrink_where_nan()), draw),
