@@ -58,9 +58,9 @@ def ratio(times: list[float], reference: list[float]) -> dict[str, float]:
     return {"ratio": middle, "ratio_low": low, "ratio_high": high}
 
 
-def matmul(size: int = 2048) -> tuple[Callable[[], Any], float]:
-    """A large f32 matrix product of JAX and its FLOPs: the speed that this machine can reach."""
-    a = jax.random.normal(jax.random.key(0), (size, size))
+def matmul(size: int = 2048, dtype=jnp.float32) -> tuple[Callable[[], Any], float]:
+    """A large matrix product of JAX and its FLOPs: the speed that this machine can reach."""
+    a = jax.random.normal(jax.random.key(0), (size, size), dtype)
     product = jax.jit(jnp.matmul)
     return lambda: jax.block_until_ready(product(a, a)), 2.0 * size**3
 
@@ -97,21 +97,30 @@ def temporary_mib(step: Callable, state, batch) -> float:
     return plan.temp_size_in_bytes / 2**20
 
 
-def torch_ways(case: str, make: Callable, *, compiles: bool = True, **labels) -> dict:
+IMAGE_WAYS = {
+    "torch": (False, False),
+    "torch channels_last": (True, False),
+    "torch compile": (True, True),
+}
+
+
+def torch_ways(
+    case: str, make: Callable, ways: Mapping = IMAGE_WAYS, *, compiles: bool = True, **labels
+) -> dict:
     """Every way of PyTorch that works here; a row for each that does not.
 
     Args:
       case: of that row.
-      make: (channels_last, compiled) -> function of no arguments that trains for one step. It
-        imports the peer, because PyTorch is optional.
+      make: (*how) -> function of no arguments that trains for one step. It imports the peer,
+        because PyTorch is optional.
+      ways: name -> how; by default (channels_last, compiled) of networks of images.
       compiles: whether torch.compile can be expected to work.
       **labels: of that row.
     """
-    ways = {"torch": (False, False), "torch channels_last": (True, False)}
-    if compiles:
-        ways["torch compile"] = (True, True)
     working = {}
     for way, how in ways.items():
+        if "compile" in way and not compiles:
+            continue
         try:
             run = make(*how)
             run()
@@ -121,33 +130,46 @@ def torch_ways(case: str, make: Callable, *, compiles: bool = True, **labels) ->
     return working
 
 
-def steps(case: str, runs: Mapping[str, Callable], rounds: int, work: float, **labels) -> list:
+def steps(
+    case: str,
+    runs: Mapping[str, Callable],
+    rounds: int,
+    work: float | Mapping[str, float],
+    *,
+    peak: tuple[Callable[[], Any], float] | None = None,
+    items: Mapping[str, float] | None = None,
+    extra: Mapping[str, Mapping[str, float]] | None = None,
+    **labels,
+) -> list:
     """One row for each way to take a step: seconds, ratio to the first way, FLOP/s.
 
     Args:
       case: of the rows.
       runs: name -> function of no arguments that takes the step.
       rounds: how often each is timed.
-      work: FLOPs that the step cannot do without.
+      work: FLOPs that the step cannot do without; or name -> FLOPs, without those of no product.
+      peak: a product and its FLOPs, whose speed is the machine's; `matmul()` if None.
+      items: what a step handles -> how many, such as tokens: its speed is a column.
+      extra: column -> name -> a number measured elsewhere.
       **labels: of the rows.
     """
-    product, product_flops = matmul()
+    product, product_flops = peak or matmul()
     times = in_turn({**runs, "matmul": product}, rounds)
     speed = [product_flops / t for t in times.pop("matmul")]
     reference = next(iter(times.values()))
-    return [
-        row(
-            case,
-            **labels,
-            name=name,
-            seconds=statistics.median(t),
-            **ratio(t, reference),
-            utilization=statistics.median(work / s / v for s, v in zip(t, speed, strict=True)),
-            gflops=work / statistics.median(t) / 1e9,
-            matmul_gflops=statistics.median(speed) / 1e9,
-        )
-        for name, t in times.items()
-    ]
+    rows = []
+    for name, t in times.items():
+        middle = statistics.median(t)
+        columns = {"seconds": middle, **ratio(t, reference)}
+        columns |= {f"{what}_per_second": n / middle for what, n in (items or {}).items()}
+        flops = work.get(name) if isinstance(work, Mapping) else work
+        if flops is not None:
+            used = (flops / s / v for s, v in zip(t, speed, strict=True))
+            columns |= {"utilization": statistics.median(used), "gflops": flops / middle / 1e9}
+        columns["matmul_gflops"] = statistics.median(speed) / 1e9
+        columns |= {column: values[name] for column, values in (extra or {}).items()}
+        rows.append(row(case, **labels, name=name, **columns))
+    return rows
 
 
 def seeds(case: str, step: Callable, init: Callable, batch, count: int, rounds: int, **labels):

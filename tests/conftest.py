@@ -78,6 +78,15 @@ def pytest_collection_modifyitems(config, items):
 
 
 @pytest.fixture
+def real_data():
+    """The folder of prepared data sets, where the machine has it."""
+    folder = pathlib.Path(os.environ.get("JAXGEN_DATA", pathlib.Path(_ROOT).parent / "shared/data"))
+    if not folder.is_dir():
+        pytest.skip(f"no prepared data sets in {folder}; JAXGEN_DATA names their folder")
+    return folder
+
+
+@pytest.fixture
 def arithmetic():
     """How products round: "f32", or "bf16" as on a TPU, or "tf32" as on a GPU (arithmetic.py)."""
     return _ARITHMETIC

@@ -1,4 +1,4 @@
-"""The toy experiment, in this process and as a program; real data, where the machine has it."""
+"""The toy experiment, in this process and as a program."""
 
 import importlib.util
 import json
@@ -10,17 +10,6 @@ import sys
 import pytest
 
 _TOY = pathlib.Path(__file__).with_name("toy.py")
-_DATA = pathlib.Path(
-    os.environ.get("JAXGEN_DATA", pathlib.Path(__file__).parents[3] / "shared" / "data")
-)
-
-
-@pytest.fixture
-def real_data():
-    """The folder of prepared data sets."""
-    if not _DATA.is_dir():
-        pytest.skip(f"no prepared data sets in {_DATA}; JAXGEN_DATA names their folder")
-    return _DATA
 
 
 @pytest.fixture(scope="session")

@@ -107,12 +107,17 @@ def forward(tensors, config, ids):
 
 def computed(found, ids):
     """Hidden states and logits of one row of ids, from what was read."""
-    net = Transformer(**found.settings)
+    net, params = Transformer(**found.settings), found.params
     ids = jnp.asarray([ids])
-    hidden = jax.jit(net.apply)({"params": found.params["transformer"]}, ids)[0]
-    if "bias" not in found.params:
-        return hidden, None
-    return hidden, jax.jit(MaskedLM(net).apply)({"params": found.params}, ids)[0]
+    if "bias" not in params:
+        return jax.jit(net.apply)({"params": params["transformer"]}, ids)[0], None
+
+    @jax.jit
+    def both(params):
+        inner = {"params": params["transformer"]}
+        return net.apply(inner, ids)[0], MaskedLM(net).apply({"params": params}, ids)[0]
+
+    return both(params)
 
 
 def assert_equal(a, b):
@@ -160,7 +165,7 @@ def test_a_trained_bert_equals_numpy_and_padding_changes_nothing(tiny, exact_pro
     np.testing.assert_allclose(logits, expected[1], atol=1e-4)
     padded = jnp.asarray([PARIS + [0] * 3, [*PRESSURE, 0, 0, 0, 0, 0]])
     net = MaskedLM(Transformer(**found.settings))
-    both = net.apply({"params": found.params}, padded, mask=padding_mask(padded))
+    both = jax.jit(net.apply)({"params": found.params}, padded, mask=padding_mask(padded))
     np.testing.assert_allclose(both[0, : len(PARIS)], logits, atol=1e-4)
 
 
@@ -213,7 +218,9 @@ def test_drawn_weights_give_numpys_values_and_go_there_and_back(
 def test_parameters_of_a_new_network_are_written_and_read(tmp_path):
     found = weights.read(save(tmp_path / "old", drawn(CONFIG), CONFIG))
     net = MaskedLM(Transformer(**found.settings))
-    params = net.init(jax.random.key(0), jnp.ones((1, 4), jnp.int32))["params"]
+    shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.ones((1, 4), jnp.int32))["params"]
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), shapes)
     weights.write(tmp_path / "new", found._replace(params=params))
     again = weights.read(tmp_path / "new")
     assert_equal(again.params, params)

@@ -1,6 +1,6 @@
 """The transformer against numpy; masks, packing, cache, scan, remat and dtypes."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -22,18 +22,58 @@ def network(**settings):
 
 def started(model):
     """Parameters that are no start: every bias and scale is drawn, so that none can be left out."""
-    params = jax.jit(model.init)(jax.random.key(0), IDS)
-    leaves, tree = jax.tree.flatten(params)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), IDS)  # compiles nothing
     rng = np.random.default_rng(0)
-    return tree.unflatten([x + 0.3 * rng.normal(size=x.shape).astype(np.float32) for x in leaves])
+
+    def draw(path, x):
+        start = 1.0 if path[-1].key == "scale" else 0.0
+        return jnp.asarray(start + 0.3 * rng.normal(size=x.shape), x.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def pair(**settings):
-    """(apply, params, apply of the transformer, its params)."""
-    model = network(**settings)
-    params = started(model)
-    inner = {"params": params["params"]["transformer"]}
-    return jax.jit(model.apply), params, jax.jit(model.transformer.apply), inner
+@cache
+def compiled(settings):
+    """(params, run) of the network of these items; compiled once for all tests of this file.
+
+    run(params, ids, **inputs) -> hidden states, logits, the cache or None.
+    """
+    model = network(**dict(settings))
+
+    @jax.jit
+    def run(params, ids, **inputs):
+        out, more = model.apply(
+            params,
+            ids,
+            **inputs,
+            capture_intermediates=lambda module, _: module.name == "transformer",
+            mutable="intermediates",
+        )
+        (hidden,) = more["intermediates"]["transformer"]["__call__"]
+        if "cache" in inputs:
+            return hidden[0], *out
+        return hidden, out, None
+
+    return started(model), run
+
+
+def forms(**settings):
+    """(params, run, run_all) of a network: `run_all` is one program for all inputs of this shape.
+
+    run_all(ids, segments, positions, mask) -> hidden states and logits, with the defaults given.
+    """
+    params, run = compiled(tuple(settings.items()))
+
+    def run_all(ids, segments=None, positions=None, mask=None, params=params):
+        if positions is None:
+            positions = jnp.tile(jnp.arange(ids.shape[1]), (len(ids), 1))
+        if mask is None:
+            mask = m.padding_mask(jnp.ones_like(ids))
+        mask = jnp.broadcast_to(mask, (len(ids), *mask.shape[1:]))
+        segments = jnp.zeros_like(ids) if segments is None else segments
+        return run(params, ids, segments=segments, positions=positions, mask=mask)[:2]
+
+    return params, partial(run, params), run_all
 
 
 def close(actual, expected, tolerance=1e-5):
@@ -106,18 +146,17 @@ def forward(params, ids, segments, mask, model):
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"offset": 2}, {"pre_norm": True}, {"rotary": True}, {"epsilon": 0.1}, {"depth": 1}],
+    [{}, {"offset": 2}, {"pre_norm": True}, {"rotary": True}, {"epsilon": 0.1, "depth": 1}],
     ids=str,
 )
 def test_hidden_states_and_logits_are_those_of_numpy(settings, exact_products):
-    logits_of, params, hidden_of, inner = pair(**settings)
-    valid = jnp.array([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
-    inputs = {"segments": SEGMENTS, "mask": m.padding_mask(valid)}
-    hidden, logits = hidden_of(inner, IDS, **inputs), logits_of(params, IDS, **inputs)
+    params, _, run_all = forms(**settings)
+    mask = m.padding_mask(jnp.array([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]]))
+    hidden, logits = run_all(IDS, SEGMENTS, mask=mask)
     assert (hidden.dtype, logits.dtype) == (jnp.float32, jnp.float32)
     for row in range(2):
         expected = forward(
-            params, IDS[row], SEGMENTS[row], np.asarray(inputs["mask"][row]), network(**settings)
+            params, IDS[row], SEGMENTS[row], np.asarray(mask[row]), network(**settings)
         )
         close(hidden[row], expected[0], 1e-4)
         close(logits[row], expected[1], 1e-4)
@@ -131,16 +170,16 @@ def test_gelu_is_the_exact_one():
 
 
 def test_without_a_mask_everything_sees_everything_and_segments_are_0(exact_products):
-    _, _, hidden_of, inner = pair()
-    everything = m.padding_mask(jnp.ones_like(IDS))
-    close(hidden_of(inner, IDS), hidden_of(inner, IDS, mask=everything, segments=0 * IDS), 1e-6)
-    assert np.abs(hidden_of(inner, IDS) - hidden_of(inner, IDS, segments=SEGMENTS)).max() > 0.01
+    _, run, run_all = forms()
+    plain = run(IDS)[0]
+    close(plain, run_all(IDS)[0], 1e-6)
+    assert np.abs(plain - run_all(IDS, SEGMENTS)[0]).max() > 0.01
 
 
 def test_logits_at_some_positions_are_rows_of_all(exact_products):
-    logits_of, params, _, _ = pair()
+    _, run, run_all = forms()
     at = jnp.array([[5, 0, 0], [2, 3, 6]])
-    some, every = logits_of(params, IDS, at), logits_of(params, IDS)
+    some, every = run(IDS, at=at)[1], run_all(IDS)[1]
     for b, k in np.ndindex(2, 3):
         if at[b, k] < LENGTH:
             close(some[b, k], every[b, at[b, k]])
@@ -148,9 +187,10 @@ def test_logits_at_some_positions_are_rows_of_all(exact_products):
 
 
 @pytest.mark.parametrize("settings", [{}, {"rotary": True, "pre_norm": True}], ids=str)
-def test_what_a_position_sees_by_gradient(settings):
+def test_what_a_position_sees_by_gradient(settings, exact_products):
     """Gradient of one hidden state to the embedding of every token."""
-    _, _, hidden_of, inner = pair(**settings)
+    net = network(**settings).transformer
+    inner = {"params": forms(**settings)[0]["params"]["transformer"]}
     target = jnp.array([[0, 0, 1, 1, 1, 1]])
     documents = jnp.array([[1, 1, 2, 2, 2, 0]])
     masks = {
@@ -160,51 +200,59 @@ def test_what_a_position_sees_by_gradient(settings):
         "both": (m.causal_mask(LENGTH) & m.document_mask(documents), [2, 3]),
     }
     ids = jnp.arange(1, LENGTH + 1)[None]  # every token once, so that a row of the table is a place
+
+    @jax.jit
+    @jax.grad
+    def slope(inner, mask):
+        return jnp.sum(jnp.sin(net.apply(inner, ids, mask=mask))[0, 3])
+
     for name, (mask, expected) in masks.items():
-
-        def loss(inner, mask=mask):
-            return jnp.sum(jnp.sin(hidden_of(inner, ids, mask=mask))[0, 3])
-
-        table = jax.grad(loss)(inner)["params"]["token"]["embedding"]
+        table = slope(inner, mask)["params"]["token"]["embedding"]
         seen = np.flatnonzero(np.abs(table).max(-1) > 1e-7) - 1
         assert seen.tolist() == expected, name
 
 
-CACHED = [{}, {"rotary": True, "pre_norm": True}, {"offset": 2}]
+CACHED = [{"rotary": True, "pre_norm": True}, {"offset": 2}]
+SPACE = 7  # of the cache
+
+
+def empty_cache(length=SPACE):
+    return m.kv_cache(DEPTH, 2, length, HEADS, WIDTH // HEADS)
 
 
 @pytest.mark.parametrize("settings", CACHED, ids=str)
-@pytest.mark.parametrize("steps", [[1] * 6, [3, 1, 2], [6]], ids=str)
-def test_decoding_with_a_cache_is_the_causal_pass(settings, steps, exact_products):
-    logits_of, params, _, _ = pair(**settings)
-    expected = logits_of(params, IDS, mask=m.causal_mask(LENGTH))
-    cache = m.kv_cache(DEPTH, 2, 7, HEADS, WIDTH // HEADS)
-    found, start = [], 0
-    for count in steps:
-        logits, cache = logits_of(params, IDS[:, start : start + count], cache=cache)
-        found.append(logits)
-        start += count
-    close(jnp.concatenate(found, axis=1), expected, 1e-5)
-    assert int(cache.count) == LENGTH
-    np.testing.assert_array_equal(cache.keys[:, :, LENGTH:], 0)
+def test_decoding_with_a_cache_is_the_causal_pass(settings, exact_products):
+    _, run, run_all = forms(**settings)
+    expected = run_all(IDS, mask=m.causal_mask(LENGTH))
+    for steps in [1] * 6, [1, 3, 1, 1], [3, 3]:
+        cache = empty_cache()
+        found, start = [], 0
+        for count in steps:
+            *both, cache = run(IDS[:, start : start + count], cache=cache)
+            found.append(both)
+            start += count
+        for parts, whole in zip(zip(*found, strict=True), expected, strict=True):
+            close(jnp.concatenate(parts, axis=1), whole, 1e-5)
+        assert int(cache.count) == LENGTH
+        np.testing.assert_array_equal(cache.keys[:, :, LENGTH:], 0)
 
 
 def test_a_source_is_read_at_once_and_its_target_token_by_token(exact_products):
-    logits_of, params, _, _ = pair()
+    _, run, run_all = forms(offset=2)
     target = jnp.array([[0, 0, 0, 1, 1, 1]] * 2)
-    full = logits_of(params, IDS, mask=m.prefix_mask(target))
-    cache = m.kv_cache(DEPTH, 2, 8, HEADS, WIDTH // HEADS)
-    # Of the eight places, five hold nothing yet: the network leaves them out by itself.
-    source, cache = logits_of(params, IDS[:, :3], cache=cache, mask=jnp.ones((1, 3, 8), bool))
+    full = run_all(IDS, mask=m.prefix_mask(target))[1]
+    # Of the seven places, four hold nothing yet: the network leaves them out by itself.
+    mask = jnp.ones((1, 3, SPACE), bool)
+    _, source, cache = run(IDS[:, :3], cache=empty_cache(), mask=mask)
     close(source, full[:, :3])
     for place in range(3, LENGTH):
-        logits, cache = logits_of(params, IDS[:, place : place + 1], cache=cache)
+        _, logits, cache = run(IDS[:, place : place + 1], cache=cache)
         close(logits[:, 0], full[:, place])
 
 
 def test_a_cache_is_scanned_and_a_full_one_gives_nan(exact_products):
+    params, _, run_all = forms()
     model = network()
-    params = started(model)
 
     @jax.jit
     def decode(params):
@@ -212,138 +260,143 @@ def test_a_cache_is_scanned_and_a_full_one_gives_nan(exact_products):
             logits, cache = model.apply(params, token[:, None], cache=cache)
             return cache, logits[:, 0]
 
-        start = m.kv_cache(DEPTH, 2, LENGTH - 1, HEADS, WIDTH // HEADS)
-        return jax.lax.scan(step, start, IDS.T)[1]
+        return jax.lax.scan(step, empty_cache(LENGTH - 1), IDS.T)[1]
 
     logits = decode(params).swapaxes(0, 1)
-    expected = model.apply(params, IDS, mask=m.causal_mask(LENGTH))
+    expected = run_all(IDS, mask=m.causal_mask(LENGTH))[1]
     close(logits[:, :-1], expected[:, :-1])
     assert np.isnan(logits[:, -1]).all()
 
 
 def test_a_cache_of_rows_that_a_search_reorders(exact_products):
-    logits_of, params, _, _ = pair()
-    empty = m.kv_cache(DEPTH, 2, LENGTH, HEADS, WIDTH // HEADS)
-    _, cache = logits_of(params, IDS[:, :4], cache=empty)
+    _, run, _ = forms(offset=2)
+    cache = run(IDS[:, :3], cache=empty_cache())[2]
     turned = cache._replace(keys=cache.keys[:, ::-1], values=cache.values[:, ::-1])
-    here, _ = logits_of(params, IDS[:, 4:], cache=cache)
-    there, _ = logits_of(params, IDS[::-1, 4:], cache=turned)
+    here = run(IDS[:, 3:], cache=cache)[1]
+    there = run(IDS[::-1, 3:], cache=turned)[1]
     close(there[::-1], here, 1e-6)
 
 
 @pytest.mark.parametrize("settings", CACHED, ids=str)
 def test_packed_documents_are_single_ones(settings, exact_products):
-    logits_of, params, _, _ = pair(**settings)
+    """Single ones by numpy, which has no padding and no other document."""
+    params, _, run_all = forms(**settings)
     documents = jnp.array([[1, 1, 2, 2, 2, 0], [5, 5, 5, 5, 6, 6]])
-    packed = logits_of(
-        params, IDS, mask=m.document_mask(documents), positions=m.document_positions(documents)
-    )
+    places = {"mask": m.document_mask(documents), "positions": m.document_positions(documents)}
+    packed = run_all(IDS, **places)[1]
     for row, start, stop in [(0, 0, 2), (0, 2, 5), (1, 0, 4), (1, 4, 6)]:
-        single = logits_of(params, IDS[row : row + 1, start:stop])
-        close(packed[row, start:stop], single[0], 1e-5)
+        ids = IDS[row, start:stop]
+        single = forward(params, ids, 0 * ids, np.True_, network(**settings))[1]
+        close(packed[row, start:stop], single, 2e-5)
     assert np.isfinite(packed).all()
 
 
-def value_and_grad(**settings):
+def objective(**settings):
     model = network(**settings)
-    params = started(network())
 
     def loss(params):
         logits = model.apply(params, IDS, mask=m.causal_mask(LENGTH))
         return jnp.sum(jnp.sin(logits))
 
-    return loss, params, jax.jit(jax.value_and_grad(loss))(params)
+    return loss
 
 
-def test_unrolled_layers_are_scanned_ones(exact_products):
-    loss, params, scanned = value_and_grad()
-    unrolled_loss, _, unrolled = value_and_grad(unroll=DEPTH)
-    jax.tree.map(partial(close, tolerance=1e-4), unrolled, scanned)
-    assert "while" in jax.jit(loss).lower(params).as_text()
-    assert "while" not in jax.jit(unrolled_loss).lower(params).as_text()
+@pytest.fixture(scope="module")
+def plain_gradients():
+    """Of a network that is scanned and stores everything."""
+    with jax.default_matmul_precision("highest"):
+        return jax.jit(jax.value_and_grad(objective()))(started(network()))
+
+
+def test_unrolled_layers_are_scanned_ones(plain_gradients, exact_products):
+    params, loss = started(network()), objective(unroll=DEPTH)
+    unrolled = jax.jit(jax.value_and_grad(loss))(params)
+    jax.tree.map(partial(close, tolerance=1e-4), unrolled, plain_gradients)
+    assert "while" in jax.jit(objective()).lower(params).as_text()
+    assert "while" not in jax.jit(loss).lower(params).as_text()
 
 
 @pytest.mark.parametrize("unroll", [1, DEPTH])
-def test_remat_gives_the_same_gradients_and_stores_less(unroll, exact_products):
-    _, _, plain = value_and_grad()
-    policy = jax.checkpoint_policies.nothing_saveable
-    loss, params, again = value_and_grad(remat=policy, unroll=unroll)
-    jax.tree.map(partial(close, tolerance=1e-4), again, plain)
+def test_remat_gives_the_same_gradients_and_stores_less(unroll, plain_gradients, exact_products):
+    params, policies = started(network()), jax.checkpoint_policies
 
-    def stored(loss):
-        return sum(x.size for x in jax.tree.leaves(jax.vjp(loss, params)[1]))
+    def stored(**settings):
+        loss = objective(unroll=unroll, **settings)
+        kept = jax.eval_shape(lambda params: jax.vjp(loss, params)[1], params)
+        return sum(x.size for x in jax.tree.leaves(kept))
 
-    few = stored(loss)
-    assert few < 0.6 * stored(value_and_grad(unroll=unroll)[0])
-    dots = jax.checkpoint_policies.dots_saveable
-    assert few < stored(value_and_grad(remat=dots, unroll=unroll)[0])
+    few = stored(remat=policies.nothing_saveable)
+    assert few < 0.6 * stored()
+    assert few < stored(remat=policies.dots_saveable)
+    loss = objective(remat=policies.nothing_saveable, unroll=unroll)
+    again = jax.jit(jax.value_and_grad(loss))(params)
+    jax.tree.map(partial(close, tolerance=1e-4), again, plain_gradients)
 
 
-def test_bf16_is_close_to_f32_and_keeps_f32_where_it_matters():
+def test_bf16_is_close_to_f32_and_keeps_f32_where_it_matters(plain_gradients, exact_products):
     hidden, logits = {}, {}
     for dtype in (jnp.float32, jnp.bfloat16):
-        logits_of, params, hidden_of, inner = pair(dtype=dtype)
+        params, _, run_all = forms(**({} if dtype == jnp.float32 else {"dtype": dtype}))
         assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype(jnp.float32)}
-        hidden[dtype] = hidden_of(inner, IDS)
-        logits[dtype] = logits_of(params, IDS)
+        hidden[dtype], logits[dtype] = run_all(IDS)
         assert hidden[dtype].dtype == dtype
         assert logits[dtype].dtype == jnp.float32
     close(hidden[jnp.bfloat16], hidden[jnp.float32], 0.1)
     close(logits[jnp.bfloat16], logits[jnp.float32], 0.15)
     # No coarser than the table and the hidden state: logits are not rounded to bf16 once more.
     bare = {"params": {**params["params"], "bias": jnp.zeros(VOCAB)}}
-    fine = logits_of(bare, IDS)
+    fine = run_all(IDS, params=bare)[1]
     assert (fine.astype(jnp.bfloat16) != fine).mean() > 0.5
 
-    def loss(params, dtype):
-        return jnp.mean(jnp.sin(network(dtype=dtype).apply(params, IDS)))
-
-    gradients = [jax.jit(partial(jax.grad(loss), dtype=d))(params) for d in hidden]
-    assert {x.dtype for x in jax.tree.leaves(gradients)} == {jnp.dtype(jnp.float32)}
-    jax.tree.map(partial(close, tolerance=0.03), *gradients)
+    half = jax.jit(jax.grad(objective(dtype=jnp.bfloat16)))(params)
+    assert {x.dtype for x in jax.tree.leaves(half)} == {jnp.dtype(jnp.float32)}
+    means = (jax.tree.map(lambda x: x / logits[dtype].size, g) for g in (half, plain_gradients[1]))
+    jax.tree.map(partial(close, tolerance=0.03), *means)
 
 
 @pytest.mark.parametrize("pre_norm", [False, True])
-def test_gradients_of_a_thousand_equal_tokens_are_summed_in_f32(pre_norm):
+def test_gradients_of_a_thousand_equal_tokens_are_summed_in_f32(pre_norm, exact_products):
     """A sum in bf16 stops at 256 equal terms, and a row of a table may have any number of them."""
     ids = jnp.full((16, 64), 3)
-    params = {"params": started(network(pre_norm=pre_norm))["params"]["transformer"]}
-    params["params"].pop("position")
-    weights = jnp.arange(float(WIDTH)) - 3
+    settings = {"pre_norm": pre_norm, "rotary": True, "dtype": jnp.bfloat16}
+    net = network(**settings).transformer
+    params = {"params": started(network(**settings))["params"]["transformer"]}
+    slopes = jnp.arange(float(WIDTH)) - 3
 
-    def gradient(dtype):
-        net = network(pre_norm=pre_norm, rotary=True, dtype=dtype).transformer
+    @jax.jit
+    @jax.grad
+    def gradient(params, weights):
+        return jnp.sum(weights * (net.apply(params, ids).astype(jnp.float32) @ slopes))
 
-        def loss(params):
-            return jnp.sum(net.apply(params, ids).astype(jnp.float32) @ weights)
-
-        return jax.jit(jax.grad(loss))(params)["params"]
-
-    half, full = gradient(jnp.bfloat16), gradient(jnp.float32)
+    # All tokens are the same, so one of them, counted as often, has the same gradient.
+    one = jnp.zeros(ids.shape).at[0, 0].set(ids.size)
+    many, few = (gradient(params, w)["params"] for w in (jnp.ones(ids.shape), one))
     for name in ("token", "segment", "norm", "out", "up", "down"):
-        both = ({**g, **g["layers"]}[name] for g in (half, full))
+        both = ({**g, **g["layers"]}[name] for g in (many, few))
         for a, b in zip(*map(jax.tree.leaves, both), strict=True):
-            np.testing.assert_allclose(a, b, rtol=0, atol=0.05 * np.abs(b).max())
+            assert np.abs(b).max() > 0
+            np.testing.assert_allclose(a, b, rtol=0, atol=0.1 * np.abs(b).max())
 
 
-def test_layer_norm_of_bf16_takes_its_statistics_in_f32():
+def test_layer_norm_of_bf16_takes_its_statistics_in_f32(exact_products):
     # 256 + noise: the mean of squares minus the square of the mean would be 0 or negative.
     from jaxgen.models.transformer import _norm  # noqa: PLC0415
 
     x = 4096 + jnp.asarray(np.random.default_rng(0).normal(size=(4, 64)), jnp.float32)
     layer = _norm(1e-12, jnp.float32, None)
-    out = layer.apply(layer.init(jax.random.key(0), x), x)
+    unit = {"params": {"scale": jnp.ones(64), "bias": jnp.zeros(64)}}
+    out = layer.apply(unit, x)
     exact = np.float64(x)
     exact = (exact - exact.mean(-1, keepdims=True)) / exact.std(-1, keepdims=True)
     close(out, exact, 2e-3)
     half = _norm(1e-12, jnp.bfloat16, None)
     x = jnp.asarray(np.random.default_rng(1).normal(size=(1, 4096)), jnp.bfloat16)
-    out = np.float64(half.apply(half.init(jax.random.key(0), x), x))
+    unit = {"params": {"scale": jnp.ones(4096), "bias": jnp.zeros(4096)}}
+    out = np.float64(half.apply(unit, x))
     np.testing.assert_allclose([out.mean(), out.std()], [0, 1], atol=1e-3)
 
 
-@pytest.mark.parametrize("platform", ["tpu", "cuda"])
-def test_a_training_step_in_bf16_lowers_for_accelerators(platform):
+def test_a_training_step_in_bf16_lowers_for_accelerators():
     policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
     model = network(dtype=jnp.bfloat16, remat=policy)
 
@@ -354,14 +407,15 @@ def test_a_training_step_in_bf16_lowers_for_accelerators(platform):
         return jnp.mean(jnp.sin(logits))
 
     step = jax.jit(jax.value_and_grad(loss)).trace(started(model), jax.random.key(0))
-    text = step.lower(lowering_platforms=(platform,)).as_text()
-    products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
-    assert len(products) > 20
-    # Of every product both operands are bf16; so it is on the matrix unit at full speed.
-    assert all(line.count("bf16>") >= 2 for line in products)
+    for platform in ("tpu", "cuda"):
+        text = step.lower(lowering_platforms=(platform,)).as_text()
+        products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
+        assert len(products) > 20, platform
+        # Of every product both operands are bf16; so it is on the matrix unit at full speed.
+        assert all(line.count("bf16>") >= 2 for line in products), platform
 
 
-def test_dropout_is_drawn_anew_for_every_key_and_layer_and_off_by_default():
+def test_dropout_is_drawn_anew_for_every_key_and_layer_and_off_by_default(exact_products):
     model = network(dropout=0.5).transformer
     params = {"params": started(network())["params"]["transformer"]}
 
@@ -372,25 +426,27 @@ def test_dropout_is_drawn_anew_for_every_key_and_layer_and_off_by_default():
     a, b = jax.random.split(jax.random.key(0))
     np.testing.assert_array_equal(train(a), train(a))
     assert np.abs(train(a) - train(b)).max() > 0.1
-    plain = jax.jit(network(dropout=0.0).transformer.apply)(params, IDS)
-    np.testing.assert_array_equal(jax.jit(model.apply)(params, IDS), plain)
+    # The other network's dropout is 0.1, and it equals numpy's.
+    np.testing.assert_array_equal(jax.jit(model.apply)(params, IDS), forms()[1](IDS)[0])
 
 
-def test_dropout_is_on_embeddings_and_on_both_parts_of_every_layer():
+def test_dropout_is_on_embeddings_and_on_both_parts_of_every_layer(exact_products):
     """Of width 512, so that a row shows every sum of what is kept, twice as large, or dropped."""
     model = network(dropout=0.5, pre_norm=True, segments=0, width=512).transformer
-    params = jax.tree.map(jnp.zeros_like, model.init(jax.random.key(0), IDS))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), IDS)
+    params = jax.tree.map(lambda x: jnp.zeros(x.shape), shapes)
     inner = params["params"]
     inner["token"]["embedding"] += 1
     inner["layers"]["out"]["bias"] += 10
     inner["layers"]["down"]["bias"] += 100
     inner["norm"]["scale"] += 1
-    out = model.apply(params, IDS, train=True, rngs={"dropout": jax.random.key(0)})
+    run = jax.jit(partial(model.apply, train=True))
+    out = run(params, IDS, rngs={"dropout": jax.random.key(0)})
     # 0 or 2, plus 0, 20 or 40, plus 0, 200 or 400; the last LayerNorm keeps them apart.
     assert [len(np.unique(row.round(4))) for row in np.asarray(out[0])] == [18] * LENGTH
 
 
-def test_weights_start_small_normal_and_without_a_shared_draw():
+def test_weights_start_small_normal_and_without_a_shared_draw(exact_products):
     model = m.MaskedLM(m.Transformer(500, depth=2, width=64, heads=2, hidden=128, length=64))
     params = jax.jit(model.init)(jax.random.key(0), IDS)["params"]
     inner = params["transformer"]
@@ -404,19 +460,19 @@ def test_weights_start_small_normal_and_without_a_shared_draw():
     assert inner["layers"]["up"]["kernel"].shape == (2, 64, 128)
 
 
-def test_ids_and_positions_outside_of_their_tables_give_nan():
-    _, _, hidden_of, inner = pair()
-    assert np.isnan(hidden_of(inner, IDS.at[0, 0].set(VOCAB))[0]).all()
+def test_ids_and_positions_outside_of_their_tables_give_nan(exact_products):
+    _, _, run_all = forms()
+    assert np.isnan(run_all(IDS.at[0, 0].set(VOCAB))[0][0]).all()
     positions = jnp.tile(jnp.arange(LENGTH), (2, 1)).at[1, 5].set(10)
-    assert np.isnan(hidden_of(inner, IDS, positions=positions)[1]).all()
+    assert np.isnan(run_all(IDS, positions=positions)[0][1]).all()
 
 
 def test_vmap_over_networks_and_pmap_over_batches(eight_devices, exact_products):
-    model = network()
-    one, two = (model.init(jax.random.key(seed), IDS) for seed in range(2))
+    model, (one, _, run_all) = network(), forms()
+    two = jax.tree.map(lambda x: x[..., ::-1] if x.ndim > 1 else x + 0.1, one)
     both = jax.tree.map(lambda *x: jnp.stack(x), one, two)
     ensemble = jax.jit(jax.vmap(model.apply, (0, None)))(both, IDS)
-    close(ensemble, jnp.stack([model.apply(p, IDS) for p in (one, two)]), 1e-5)
+    close(ensemble, jnp.stack([run_all(IDS, params=p)[1] for p in (one, two)]), 1e-5)
 
     batches = jnp.asarray(np.random.default_rng(0).integers(0, VOCAB, (8, 2, LENGTH)))
 
