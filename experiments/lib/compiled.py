@@ -187,25 +187,35 @@ def _traffic(module, computation: hlo.Computation, one: hlo.Instruction) -> int:
     elif one.opcode == "dynamic-update-slice":
         read, written = read[1:2], min(written, hlo.size(types[1]))
     elif one.opcode == "fusion":
-        called = re.search(r"calls=%([\w.\-]+)", one.text)
-        inside = module[called[1]] if called else {}
-        read = [_used(inside, place, whole) for place, whole in enumerate(read)]
+        inside = module[_called(one)]
+        read = [_used(module, inside, place, whole) for place, whole in enumerate(read)]
         written = min(written, _replaced(inside, written))
     return sum(read) + written
 
 
-def _used(inside: hlo.Computation, place: int, whole: int) -> int:
+def _used(module, inside: hlo.Computation, place: int, whole: int) -> int:
     """Bytes that a fused computation reads of a parameter: slices of it, or the whole."""
-    own = next(one.name for one in inside.values() if f" parameter({place})" in one.text)
+    own = {next(one.name for one in inside.values() if f" parameter({place})" in one.text)}
     total = 0
-    for one in inside.values():
-        if own not in one.operands:
+    for one in inside.values():  # operands come before their users
+        if not own & set(one.operands):
             continue
-        if one.opcode in _SLICES and one.operands[0] == own:
+        if one.opcode == "bitcast":
+            own.add(one.name)
+        elif one.opcode in _SLICES and one.operands[0] in own:
             total += hlo.size(one.type)
-        elif one.opcode != "dynamic-update-slice" or one.operands[0] != own:
+        elif one.opcode == "fusion":
+            nested = module[_called(one)]
+            places = [i for i, name in enumerate(one.operands) if name in own]
+            total += sum(_used(module, nested, i, whole) for i in places)
+        elif one.opcode != "dynamic-update-slice" or one.operands[0] not in own:
             return whole
     return min(total, whole)
+
+
+def _called(one: hlo.Instruction) -> str:
+    """The computation of a fusion."""
+    return re.findall(r"calls=%([\w.\-]+)", one.text)[0]
 
 
 def _replaced(inside: hlo.Computation, written: int) -> int:

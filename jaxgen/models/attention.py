@@ -150,14 +150,15 @@ def dot_product_attention(q, k, v, mask=None, *, fused: bool = True):
 
     Products are in the dtype of q, logits and softmax in at least f32. On CUDA, cuDNN's fused
     kernel does not store the T x S weights; it takes bf16 and f16, H a multiple of 8 up to 128,
-    even T and S. The choice is made when a program is lowered, and all else gets the plain form.
+    even T and S. On a TPU one head follows the other, and its weights are computed again for the
+    gradient. The choice is made when a program is lowered, and all else gets the plain form.
 
     Args:
       q: [B, T, N, H].
       k: [B, S, N, H].
       v: [B, S, N, H].
       mask: boolean [B, T, S] or [1, T, S], or None: every query sees every key.
-      fused: False keeps the plain form on CUDA, too.
+      fused: False keeps the plain form everywhere.
 
     Returns:
       [B, T, N, H] in q's dtype. Gradients are finite and 0 at queries that see nothing.
@@ -177,11 +178,11 @@ def dot_product_attention(q, k, v, mask=None, *, fused: bool = True):
             )
         # cuDNN refuses masks whose axes are 1 for broadcasting.
         mask = jnp.broadcast_to(mask, (b, t, s))[:, None]
+    # XLA drops the other forms and what their derivatives would store, inside of a scan as well.
+    forms = {"tpu": _by_head} if fused else {}
     if fused and _cudnn_takes(q, k):
-        # XLA drops the other form and what its derivative would store, inside of a scan as well.
-        out = jax.lax.platform_dependent(q, k, v, mask, cuda=_cudnn, default=_plain)
-    else:
-        out = _plain(q, k, v, mask)
+        forms["cuda"] = _cudnn
+    out = jax.lax.platform_dependent(q, k, v, mask, **forms, default=_plain)
     if mask is None:
         return out
     return jnp.where(jnp.any(mask[:, 0], axis=-1)[:, :, None, None], out, jnp.zeros_like(out))
@@ -214,6 +215,21 @@ def _plain(q, k, v, mask):
         logits = jnp.where(mask, logits, jnp.finfo(wide).min / 2)  # finite: a row may be empty
     weights = jax.nn.softmax(logits).astype(v.dtype)
     return jnp.einsum("bnts,bsnh->btnh", weights, v)
+
+
+def _by_head(q, k, v, mask):
+    """One head after the other; its T x S weights, computed again for the gradient, stay on chip.
+
+    Heads, because the batch is split over devices, and a loop over its parts would gather it.
+    """
+
+    @jax.checkpoint
+    def one(head):
+        q, k, v = (x[:, :, None] for x in head)
+        return _plain(q, k, v, mask)[:, :, 0]
+
+    heads = tuple(jnp.moveaxis(x, 2, 0) for x in (q, k, v))
+    return jnp.moveaxis(jax.lax.map(one, heads), 0, 2)
 
 
 def _cudnn(q, k, v, mask):

@@ -3,21 +3,15 @@
 import math
 import os
 import pathlib
-import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from experiments.lib import devices
-from experiments.lib.artefacts import check_writable, digest
 from experiments.lib.errors import UserError
-from experiments.lib.logs import announced, notice
 from experiments.lib.sources import docstrings, lines
+from experiments.lib.sources.kept import identity, kept, place
 from experiments.lib.sources.numbering import INDEX, STORED, TOKENS, Source, Starts, numbered, write
 
 _FORM = 1  # raise it where the code changes what is kept of the same source
@@ -103,15 +97,14 @@ def load_corpus(
     """
     path, second = pathlib.Path(path), pathlib.Path(labels_path)
     files = [path, second] if labels_path else [path]
-    identity = devices.together(lambda: [_identity(file) for file in files])
-    place = _place(folder, path.stem, min_count, *identity)
+    facts = devices.together(lambda: [identity(file, _EXPECTED) for file in files])
 
     def make(part: pathlib.Path) -> None:
         bad = lines.bad_lines(path)
         source = Source(str(path), "lines", lambda: lines.of_file(path, bad), bad)
         write(part, source, min_count, second if labels_path else None)
 
-    return _kept(place, make, f"reading {path}")
+    return kept(_place(folder, path.stem, min_count, *facts), make, _open, f"reading {path}")
 
 
 def load_docstrings(packages: Sequence[str], folder: str | pathlib.Path, min_count: int) -> Corpus:
@@ -126,7 +119,6 @@ def load_docstrings(packages: Sequence[str], folder: str | pathlib.Path, min_cou
       UserError: a package is not installed, or fewer than two words occur often enough.
     """
     versions = devices.together(lambda: docstrings.versions(packages))
-    place = _place(folder, "docstrings", min_count, versions)
 
     def make(part: pathlib.Path) -> None:
         documents = [
@@ -136,7 +128,8 @@ def load_docstrings(packages: Sequence[str], folder: str | pathlib.Path, min_cou
         name = f"--docstrings {','.join(packages)}"
         write(part, Source(name, "texts", lambda: lines.of_documents(documents)), min_count)
 
-    return _kept(place, make, "reading the documentation strings of the packages")
+    where = _place(folder, "docstrings", min_count, versions)
+    return kept(where, make, _open, "reading the documentation strings of the packages")
 
 
 def encode(words: Sequence[str], texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -161,74 +154,25 @@ def encode(words: Sequence[str], texts: Iterable[str]) -> tuple[np.ndarray, np.n
     return np.concatenate(tokens), starts.array()
 
 
-def _identity(path: pathlib.Path) -> tuple[str, int, int]:
-    """What the numbers of a file depend on: where it lies, its size and when it was changed."""
-    try:
-        facts = path.stat()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; {_EXPECTED}") from None
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; {_EXPECTED}")
-    if not facts.st_size:
-        raise UserError(f"{path}: is empty; {_EXPECTED}")
-    return str(path.resolve()), facts.st_size, facts.st_mtime_ns
-
-
-def _place(folder: str | pathlib.Path, name: str, min_count: int, *identity) -> pathlib.Path:
+def _place(folder: str | pathlib.Path, name: str, min_count: int, *content) -> pathlib.Path:
     if min_count < 1:
         raise UserError(f"--min-count {min_count}: expected an integer of at least 1")
-    content = ascii((_FORM, min_count, identity))  # a path may hold bytes that are no text
-    name = re.sub(r"[^\w.-]", "_", name)[:50]
-    return pathlib.Path(folder) / f"{name}-{digest(content)}"
+    return place(folder, name, _FORM, min_count, content)
 
 
-def _kept(place: pathlib.Path, make: Callable[[pathlib.Path], None], doing: str) -> Corpus:
-    """Opens a prepared corpus; process 0 makes it first if it is missing or damaged."""
-    # The processes meet before the work as well: after that they wait for each other without limit.
-    multihost_utils.sync_global_devices(f"{place.name} is looked for")
-    with announced(f"{doing}, once for all runs; kept in {place}"):
-        devices.together(lambda: _make_if_missing(place, make))
-    return devices.together(lambda: _found(place))
-
-
-def _make_if_missing(place: pathlib.Path, make: Callable[[pathlib.Path], None]) -> None:
-    if jax.process_index() or _open(place):
-        return
-    if place.exists():
-        notice(f"warning: {place} is damaged; it is made again")
-    check_writable(place.parent)
+def _open(folder: pathlib.Path) -> Corpus | None:
     try:
-        with tempfile.TemporaryDirectory(prefix=".corpus-", dir=place.parent) as folder:
-            part = pathlib.Path(folder, place.name)
-            part.mkdir()
-            make(part)
-            if not _open(place):  # another run may have made it by now
-                shutil.rmtree(place, ignore_errors=True)
-                part.replace(place)
-    except OSError as error:
-        raise UserError(f"{place}: cannot be written ({error.strerror})") from None
-
-
-def _found(place: pathlib.Path) -> Corpus:
-    corpus = _open(place)
-    if corpus is None:
-        raise UserError(f"{place}: missing or damaged; expected a folder that all processes share")
-    return corpus
-
-
-def _open(place: pathlib.Path) -> Corpus | None:
-    try:
-        with (place / INDEX).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        with (folder / INDEX).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             held = {name: file[name] for name in file.files}
         words, classes, notes = (_texts(held[name]) for name in ("words", "classes", "notes"))
         counts, starts, labels = held["counts"], held["starts"], held["labels"]
-        size = os.path.getsize(place / TOKENS)
+        size = os.path.getsize(folder / TOKENS)
         if size != STORED.itemsize * starts[-1] or len(words) != len(counts):
             return None
-        tokens = np.memmap(place / TOKENS, STORED, "r")
+        tokens = np.memmap(folder / TOKENS, STORED, "r")
     except Exception:  # a damaged file fails in many ways; it is made again
         return None
-    name, given = place.name.rpartition("-")[0], labels if labels.size else None
+    name, given = folder.name.rpartition("-")[0], labels if labels.size else None
     return Corpus(name, words, counts, tokens, starts, given, classes, notes)
 
 

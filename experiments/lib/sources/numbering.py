@@ -93,8 +93,8 @@ def _written(
 ) -> tuple[np.ndarray, list[str]]:
     """Writes the tokens; where the documents start, and notes on those that became empty."""
     numbers, starts, done = numbered(words), Starts(), 0
-    broken, blank = _Skipped("are not UTF-8"), _Skipped("are blank")
-    unknown = _Skipped(f"have no word that occurs {min_count} times")
+    broken, blank = Skipped("are not UTF-8"), Skipped("are blank")
+    unknown = Skipped(f"have no word that occurs {min_count} times")
     broken.add(np.array(source.bad, np.int64))
     with path.open("wb") as file:
         for block in source.blocks():
@@ -180,7 +180,7 @@ class _Labels:
         return classes, moved[np.frombuffer(self._found, np.int32)]
 
 
-class _Skipped:
+class Skipped:
     """Counts documents that became empty."""
 
     def __init__(self, why: str):

@@ -1,0 +1,122 @@
+"""The guesses of a language model, as lines and as a picture."""
+
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from experiments.lib.logs import notice
+from experiments.lib.pictures import figure
+from experiments.methods.language import Language, answers
+
+_GUESSES = 3
+_SHOWN = 12  # rows of which one gap is shown
+_BEFORE, _AFTER = 12, 8  # pieces of the text beside the gap
+# Fonts with Chinese characters, of which a system may have one; the picture's own has none.
+_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "PingFang SC", "SimHei")
+
+
+class Gap(NamedTuple):
+    """A gap in a text.
+
+    Attributes:
+      before: the text before it.
+      after: the text after it.
+      right: the piece that belongs there.
+      guesses: (piece, probability), falling.
+    """
+
+    before: str
+    after: str
+    right: str
+    guesses: list[tuple[str, float]]
+
+
+def gaps(own: Language, tokenizer, params, key, batch) -> list[Gap]:
+    """One gap of each row that has one."""
+    asked, ids, chances = jax.device_get(answers(own)(params, key, batch, _GUESSES))
+    found = []
+    for row in range(min(_SHOWN, len(ids))):
+        slots = np.flatnonzero(asked.weights[row])
+        if not len(slots):
+            continue
+        slot = slots[len(slots) // 2]
+        causal = asked.at is None
+        place = slot + 1 if causal else asked.at[row, slot]  # of the predicted token
+        same = np.asarray(batch["documents"])[row] == np.asarray(batch["documents"])[row, place]
+        inside = np.flatnonzero(same)
+        first, last = max(inside[0] + 1, place - _BEFORE), min(inside[-1], place + 1 + _AFTER)
+        text = asked.ids[row]
+        guesses = [
+            (tokenizer.id_to_token(int(i)), float(p))
+            for i, p in zip(ids[row, slot], chances[row, slot], strict=True)
+        ]
+        found.append(
+            Gap(
+                _text(tokenizer, text[first:place]),
+                "" if causal else _text(tokenizer, text[place + 1 : last]),
+                tokenizer.id_to_token(int(asked.targets[row, slot])),
+                guesses,
+            )
+        )
+    return found
+
+
+def _text(tokenizer, ids) -> str:
+    return tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
+
+
+def lines(found: list[Gap]) -> list[str]:
+    """A line for each gap: the text, the right piece, and the guesses."""
+    return [
+        f"{gap.before} ____ {gap.after}  [{gap.right}]  "
+        + ", ".join(f"{piece} {chance:.2f}" for piece, chance in gap.guesses)
+        for gap in found
+    ]
+
+
+def demonstration(own: Language, tokenizer) -> Callable:
+    """The function `pictures` of a method: a table of gaps and guesses, which it also prints."""
+
+    def draw(state, batch, key):
+        found = gaps(own, tokenizer, state.params, key, batch)
+        for line in lines(found[:5]):
+            notice(line)
+        return {"guesses": table(found)}
+
+    return draw
+
+
+def table(found: list[Gap]) -> np.ndarray:
+    """An image: the right piece is green where it is the first guess."""
+    from matplotlib import font_manager, rc_context  # noqa: PLC0415  slow to import
+
+    there = {font.name for font in font_manager.fontManager.ttflist}
+    fonts = ["DejaVu Sans", *(name for name in _FONTS if name in there)]
+
+    def draw(drawing):
+        axis = drawing.add_subplot()
+        axis.set_axis_off()
+        axis.set_title("A gap in a test document, the right piece, and the likeliest guesses")
+        for number, gap in enumerate(found):
+            height = 1 - (number + 1) / (len(found) + 1)
+            hit = gap.guesses[0][0] == gap.right
+            texts = [f"{piece} {chance:.2f}" for piece, chance in gap.guesses]
+            columns = (
+                (0.44, "right", gap.before[-48:], "black"),
+                (0.45, "left", f"[{gap.right}]", "green" if hit else "firebrick"),
+                (0.58, "left", gap.after[:28], "black"),
+                (0.80, "left", "\n".join(texts), "dimgray"),
+            )
+            for x, side, text, colour in columns:
+                # A dollar would begin a formula.
+                axis.text(
+                    x, height, text.replace("$", r"\$"), ha=side, va="center", fontsize=7,
+                    color=colour,
+                )  # fmt: skip
+
+    with rc_context({"font.family": fonts}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        return figure(draw, 11, 0.5 * len(found) + 1)

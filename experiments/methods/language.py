@@ -1,0 +1,311 @@
+"""Pre-training of language models: the flags, the objectives, the optimizer and the method."""
+
+import pathlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from experiments.lib.config import FOLDER, Above, AtLeast, Below
+from experiments.lib.errors import UserError
+from experiments.lib.method import Method
+from experiments.lib.sources.packing import Rows, parts_of, split_parts
+from experiments.lib.sources.text import PiecesConfig, PiecesText
+from experiments.lib.tokenizer import ordinary, specials
+from experiments.lib.weights import Pretrained, read
+from jaxgen.losses import Prediction, masked_words, next_tokens, prefix_targets
+from jaxgen.models import (
+    MaskedLM,
+    Transformer,
+    causal_mask,
+    document_mask,
+    document_positions,
+    prefix_mask,
+)
+from jaxgen.optimizers import accumulate, by_path, lamb
+
+METRICS = {
+    "loss": "mean of -log p of a predicted token of the test rows, in nats; lower is better",
+    "accuracy": "share of the predicted tokens whose likeliest guess is right",
+    "perplexity": "exp(loss); lower is better",
+    "parameters": "number of parameters",
+}
+SIZES: dict[str, dict[str, int]] = {
+    "tiny": {"depth": 2, "width": 128, "heads": 2, "hidden": 512},
+    "small": {"depth": 4, "width": 512, "heads": 8, "hidden": 2048},
+    "base": {"depth": 12, "width": 768, "heads": 12, "hidden": 3072},
+    "large": {"depth": 24, "width": 1024, "heads": 16, "hidden": 4096},
+}
+REMAT = {
+    "none": None,
+    "products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "layers": jax.checkpoint_policies.nothing_saveable,
+}
+_POSITIONS = 512  # of a new model at least, so that --from can go on with longer rows
+_TEST_SHARE = 0.02  # of the documents
+
+
+@dataclass(frozen=True)
+class LanguageConfig(PiecesConfig):
+    """The flags of pre-training."""
+
+    objective: Literal["mlm", "gpt", "unilm"] = "mlm"
+    """What is predicted: mlm, masked words (BERT); gpt, the next token; unilm, the second part of
+    each document, from the first part and from what comes before (UniLM)."""
+    mask_rate: Annotated[float, Above(0), Below(1)] = 0.15
+    """Share of the tokens that --objective mlm predicts."""
+    length: Annotated[int, AtLeast(8)] = 128
+    """Tokens of a row. Longer documents are cut, short ones are packed together."""
+    size: Literal["tiny", "small", "base", "large"] = "tiny"
+    """Layers x width of a new model: 2 x 128, 4 x 512, 12 x 768 (BERT-base), 24 x 1024."""
+    init: Annotated[str, FOLDER] = ""
+    """Folder of a Hugging Face BERT or RoBERTa (config.json, model.safetensors, vocabulary) to
+    begin with, in place of a new model of --size."""
+    optimizer: Literal["adamw", "lamb"] = "adamw"
+    """lamb is for batches of thousands of rows."""
+    learning_rate: Annotated[float, AtLeast(0)] = 1e-3
+    """Peak, after a linear warm-up; then it falls linearly to 0 at --steps."""
+    warmup: Annotated[float, AtLeast(0), Below(1)] = 0.05
+    """Share of the steps until the peak."""
+    weight_decay: Annotated[float, AtLeast(0)] = 0.01
+    """Decoupled decay of all parameters but biases and norms."""
+    accumulate: Annotated[int, AtLeast(1)] = 1
+    """Batches of --batch-size rows whose gradients are averaged in one step, token by token."""
+    dropout: Annotated[float, AtLeast(0), Below(1)] = 0.0
+    """Probability; BERT took 0.1 for 40 passes over its text."""
+    bf16: bool = False
+    """Computes in bfloat16, with parameters and statistics in float32: for TPUs and GPUs."""
+    remat: Literal["none", "products", "layers"] = "none"
+    """What is computed again for the gradient, which saves memory: none; products, all but the
+    products of dense layers; layers, all but the input of each layer."""
+
+
+class State(NamedTuple):
+    """The state of training."""
+
+    params: Any
+    opt_state: Any
+    count: Any
+
+
+class Language(NamedTuple):
+    """A model, and how a batch becomes what it is asked.
+
+    Attributes:
+      model: a `MaskedLM`.
+      settings: of its `Transformer`.
+      ask: (key, batch of `Rows`) -> (`Prediction`, inputs of the model besides ids).
+      pretrained: weights to begin with, or None.
+    """
+
+    model: MaskedLM
+    settings: dict[str, Any]
+    ask: Callable
+    pretrained: Pretrained | None
+
+
+def rows(config: LanguageConfig, data: PiecesText) -> PiecesText:
+    """The documents packed into rows; a fiftieth of their parts, drawn at random, is the test."""
+    closing = 2 if config.objective == "unilm" else 1  # UniLM puts one between its parts
+    special = specials(data.pieces.tokenizer, data.pieces.name)
+    parts = parts_of(data.pieces.starts, config.length - 1 - closing)
+    if len(parts.starts) < 2:
+        raise UserError(
+            f"{data.pieces.name}: fits into one row of --length {config.length}; expected more"
+            " text, for training and for the test"
+        )
+    train, test = (
+        Rows(data.pieces, own, config.length, special, closing)
+        for own in split_parts(parts, _TEST_SHARE)
+    )
+    return data._replace(train=train, test=test)
+
+
+def language(config: LanguageConfig, tokenizer, name: str) -> Language:
+    """The model and the objective.
+
+    Raises:
+      UserError: the weights of --init cannot be read, or do not fit the vocabulary or --length.
+    """
+    count = tokenizer.get_vocab_size(with_added_tokens=True)
+    pretrained = read(pathlib.Path(config.init)) if config.init else None
+    if pretrained:
+        settings = pretrained.settings
+        longest = settings["length"] - settings.get("offset", 0)
+        if settings["vocab"] < count:
+            raise UserError(
+                f"{config.init}: has embeddings of {settings['vocab']} tokens; expected those of"
+                f" the {count} of {config.vocab or config.init}"
+            )
+        if longest < config.length:
+            raise UserError(f"--length {config.length}: expected at most {longest} for the model")
+    else:
+        settings = {"vocab": count, **SIZES[config.size], "length": max(_POSITIONS, config.length)}
+    settings = {
+        **settings,
+        "dropout": config.dropout,
+        "dtype": jnp.bfloat16 if config.bf16 else jnp.float32,
+        "remat": REMAT[config.remat],
+    }
+    ask = objective(config, tokenizer, name)
+    return Language(MaskedLM(Transformer(**settings)), settings, ask, pretrained)
+
+
+def objective(config: LanguageConfig, tokenizer, name: str) -> Callable:
+    """(key, batch of `Rows`) -> (`Prediction`, inputs of the model besides ids)."""
+    special = specials(tokenizer, name)
+    real = jnp.asarray(ordinary(tokenizer))
+
+    def inputs(documents, mask=None, segments=None):
+        own = document_mask(documents)
+        positions = document_positions(documents)
+        return {
+            "mask": own if mask is None else own & mask,
+            "positions": positions,
+            "segments": segments,
+        }
+
+    def masked(key, batch):
+        ids, documents = batch["ids"], batch["documents"]
+        maskable = (documents != 0) & ~jnp.isin(ids, jnp.asarray(special))
+        found = masked_words(
+            key, ids, batch["begins"], maskable, real, special.mask, config.mask_rate
+        )
+        return found, inputs(documents)
+
+    def causal(key, batch):
+        ids, documents = batch["ids"], batch["documents"]
+        return next_tokens(ids, documents), inputs(documents, causal_mask(ids.shape[1]))
+
+    def prefix(key, batch):
+        ids, documents = batch["ids"], batch["documents"]
+        found, segments = prefix_targets(key, ids, documents, special.sep)
+        return found, inputs(documents, prefix_mask(segments), segments)
+
+    return {"mlm": masked, "gpt": causal, "unilm": prefix}[config.objective]
+
+
+def schedule(config: LanguageConfig) -> optax.Schedule:
+    """A linear warm-up, then a linear fall to 0."""
+    warm = max(1, round(config.warmup * config.steps))
+    up = optax.linear_schedule(0.0, config.learning_rate, warm)
+    down = optax.linear_schedule(config.learning_rate, 0.0, max(1, config.steps - warm))
+    return optax.join_schedules([up, down], [warm])
+
+
+def optimizer(config: LanguageConfig) -> optax.GradientTransformationExtraArgs:
+    """Clipping of the gradient's norm at 1 as in BERT, AdamW or LAMB, and accumulation."""
+    weights = by_path({"norm|bias": False, "": True})
+    rate, decay = schedule(config), config.weight_decay
+    if config.optimizer == "lamb":
+        layers = by_path({"layers/": True}, default=False)
+        inner = lamb(rate, weight_decay=decay, adapted=weights, stacked=layers)
+    else:
+        inner = optax.adamw(rate, eps=1e-6, weight_decay=decay, mask=weights)
+    chain = optax.chain(optax.clip_by_global_norm(1.0), inner)
+    if config.accumulate == 1:
+        return optax.with_extra_args_support(chain)
+    return accumulate(chain, config.accumulate)
+
+
+def pretraining(config: LanguageConfig, own: Language) -> Method:
+    """Minimises the mean of -log p over the predicted tokens of a batch."""
+    update, rate = optimizer(config), schedule(config)
+
+    def init(key, batch):
+        length = min(2, batch["ids"].shape[1])
+        params = own.model.init(key, batch["ids"][:1, :length])["params"]
+        if own.pretrained:
+            params = {**params, **jax.tree.map(jnp.asarray, own.pretrained.params)}
+        return State(params, update.init(params), jnp.zeros((), jnp.int32))
+
+    def sums(params, batch, key, train):
+        """Sums over the predicted tokens: -log p, hits, and their number."""
+        ask_key, drop_key = jax.random.split(key)
+        asked, inputs = own.ask(ask_key, batch)
+        logits = own.model.apply(
+            {"params": params},
+            asked.ids,
+            asked.at,
+            **inputs,
+            train=train,
+            rngs={"dropout": drop_key} if train else {},
+        )
+        weights = asked.weights
+        if "valid" in batch:
+            weights = weights * batch["valid"][:, None]
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, asked.targets)
+        hits = right(logits, asked.targets)
+        return jnp.sum(weights * loss), (jnp.sum(weights * hits), jnp.sum(weights))
+
+    def micro(state, batch, key):
+        def loss(params):
+            total, (hits, count) = sums(params, batch, key, train=config.dropout > 0)
+            return total / jnp.maximum(count, 1), (total, hits, count)
+
+        grads, found = jax.grad(loss, has_aux=True)(state.params)
+        extra = {"weight": found[2]} if config.accumulate > 1 else {}
+        updates, opt_state = update.update(grads, state.opt_state, state.params, **extra)
+        params = optax.apply_updates(state.params, updates)
+        return State(params, opt_state, state.count), (*found, optax.tree.norm(grads))
+
+    def step(state, batch, key):
+        if config.accumulate == 1:
+            new, found = micro(state, batch, key)
+        else:
+            keys = jax.random.split(key, config.accumulate)
+            # Every k-th row, so that each micro-batch lies on all devices.
+            parts = jax.tree.map(
+                lambda x: jnp.moveaxis(x.reshape(-1, config.accumulate, *x.shape[1:]), 1, 0),
+                batch,
+            )
+            new, found = jax.lax.scan(lambda s, x: micro(s, *x), state, (parts, keys))
+            found = (*(jnp.sum(x) for x in found[:3]), jnp.mean(found[3]))
+        total, hits, count, norm = found
+        metrics = {
+            "loss": total / jnp.maximum(count, 1),
+            "accuracy": hits / jnp.maximum(count, 1),
+            "grad_norm": norm,
+            "learning_rate": rate(state.count),
+        }
+        return new._replace(count=state.count + 1), metrics
+
+    def evaluate(state, batch, key):
+        total, (hits, count) = sums(state.params, batch, key, train=False)
+        return {"loss": (total, count), "accuracy": (hits, count)}
+
+    def report(means):
+        return {**means, "perplexity": jnp.exp(means["loss"])}
+
+    return Method(
+        init,
+        step,
+        evaluate,
+        report=report,
+        batches_per_step=config.accumulate,
+        meanings=METRICS,
+    )
+
+
+def right(logits, targets):
+    """Whether the target has the largest logit: argmax without its slow search on a CPU."""
+    own = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    return own >= jnp.max(logits, axis=-1)
+
+
+def answers(own: Language) -> Callable:
+    """(params, key, batch, count) -> (`Prediction`, ids of the likeliest tokens, probabilities).
+
+    The last two are [B, K, count].
+    """
+
+    def of(params, key, batch, count: int) -> tuple[Prediction, jax.Array, jax.Array]:
+        asked, inputs = own.ask(key, batch)
+        logits: Any = own.model.apply({"params": params}, asked.ids, asked.at, **inputs)
+        chances, ids = jax.lax.top_k(jax.nn.softmax(logits), count)
+        return asked, ids, chances
+
+    return jax.jit(of, static_argnums=3)
