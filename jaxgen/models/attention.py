@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxgen.arguments import require_integer
 
 _HALF = (jnp.bfloat16, jnp.float16)
+_MANY = 2**16  # weights T x S of a head, from which a TPU takes one head after the other
 
 
 def padding_mask(valid):
@@ -150,8 +151,8 @@ def dot_product_attention(q, k, v, mask=None, *, fused: bool = True):
 
     Products are in the dtype of q, logits and softmax in at least f32. On CUDA, cuDNN's fused
     kernel does not store the T x S weights; it takes bf16 and f16, H a multiple of 8 up to 128,
-    even T and S. On a TPU one head follows the other, and its weights are computed again for the
-    gradient. The choice is made when a program is lowered, and all else gets the plain form.
+    even T and S. On a TPU, from T S = 2^16, one head follows the other, and its weights are computed
+    again for the gradient. The choice is made when a program is lowered, and all else gets the plain form.
 
     Args:
       q: [B, T, N, H].
@@ -179,7 +180,7 @@ def dot_product_attention(q, k, v, mask=None, *, fused: bool = True):
         # cuDNN refuses masks whose axes are 1 for broadcasting.
         mask = jnp.broadcast_to(mask, (b, t, s))[:, None]
     # XLA drops the other forms and what their derivatives would store, inside of a scan as well.
-    forms = {"tpu": _by_head} if fused else {}
+    forms = {"tpu": _by_head} if fused and t * s >= _MANY else {}
     if fused and _cudnn_takes(q, k):
         forms["cuda"] = _cudnn
     out = jax.lax.platform_dependent(q, k, v, mask, **forms, default=_plain)

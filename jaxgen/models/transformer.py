@@ -110,7 +110,7 @@ class Transformer(nn.Module):
       remat: what a layer stores for its gradient: None for everything, or a policy such as
         `jax.checkpoint_policies.nothing_saveable`, and the rest is computed again.
       unroll: layers per step of the scan.
-      fused: False for plain attention on CUDA, too.
+      fused: False for plain attention on every device, see `dot_product_attention`.
     """
 
     vocab: int
