@@ -151,8 +151,9 @@ def dot_product_attention(q, k, v, mask=None, *, fused: bool = True):
 
     Products are in the dtype of q, logits and softmax in at least f32. On CUDA, cuDNN's fused
     kernel does not store the T x S weights; it takes bf16 and f16, H a multiple of 8 up to 128,
-    even T and S. On a TPU, from T S = 2^16, one head follows the other, and its weights are computed
-    again for the gradient. The choice is made when a program is lowered, and all else gets the plain form.
+    even T and S. On a TPU, from T S = 2^16, one head follows the other, and its weights are
+    computed again for the gradient. The choice is made when a program is lowered, and all else gets
+    the plain form.
 
     Args:
       q: [B, T, N, H].
