@@ -11,11 +11,12 @@ small     4 layers of width 512, f32, 16 rows of 128 tokens.
 base      BERT-base. On a CPU f32 and 4 rows of 128; elsewhere products in bf16, 64 rows of 512.
           Both against `BertForMaskedLM` of Hugging Face transformers with fused (sdpa) attention
           (`benchmarks.transformer_peer`; a test holds that loss, gradient and update are ours): as
-          written, by torch.compile, and `gathered`: with the head on the predicted positions
-          alone, which shows what ours saves by that. All run in turn in one process. `ratio` is
-          seconds over ours, so > 1 is slower than ours. `utilization` is the FLOP/s of the step's
-          necessary products (those of `gathered`, and all L x L pairs of attention) over those of
-          one large product of JAX in the same rounds: 2048^3 in f32, or 8192^3 in bf16.
+          written, by torch.compile (on a CPU not for `base`), and `gathered`: with the head on the
+          predicted positions alone, which shows what ours saves by that. All run in turn in one
+          process. `ratio` is seconds over ours, so > 1 is slower than ours. `utilization` is the
+          FLOP/s of the step's necessary products (those of `gathered`, and all L x L pairs of
+          attention) over those of one large product of JAX in the same rounds: 2048^3 in f32, or
+          8192^3 in bf16.
 parts     Of the small step: forward pass, gradient, AdamW, the head and the layers alone.
 length    Step and XLA's plan of temporary memory at lengths 128, 256, 512 and the same number of
           tokens, with fused and plain attention where a GPU has both.
@@ -187,7 +188,8 @@ def torch_steps(case: str, sizes: Sizes, params, x, **labels) -> dict:
             half=sizes.dtype == jnp.bfloat16, rate=RATE, decay=DECAY,
         )  # fmt: skip
 
-    return lib.torch_ways(case, make, ways, **labels)
+    compiles = case == "small" or not on_cpu()  # minutes for 12 layers on a CPU
+    return lib.torch_ways(case, make, ways, compiles=compiles, **labels)
 
 
 def against_torch(case: str, sizes: Sizes) -> list[dict]:
