@@ -16,7 +16,8 @@ base      BERT-base. On a CPU f32 and 4 rows of 128; elsewhere products in bf16,
           process. `ratio` is seconds over ours, so > 1 is slower than ours. `utilization` is the
           FLOP/s of the step's necessary products (those of `gathered`, and all L x L pairs of
           attention) over those of one large product of JAX in the same rounds: 2048^3 in f32, or
-          8192^3 in bf16.
+          8192^3 in bf16. `matmul of torch` has the ratio of that product alone, PyTorch's to JAX's:
+          on a CPU most of the difference may be there.
 parts     Of the small step: forward pass, gradient, AdamW, the head and the layers alone.
 length    Step and XLA's plan of temporary memory at lengths 128, 256, 512 and the same number of
           tokens, with fused and plain attention where a GPU has both.
@@ -204,7 +205,19 @@ def against_torch(case: str, sizes: Sizes) -> list[dict]:
             case, {**runs, **theirs}, ROUNDS, sizes.work(), peak=peak(sizes),
             items={"tokens": x["ids"].size}, packed=packed,
         )  # fmt: skip
-    return rows
+    return [*rows, *products(case, sizes)]
+
+
+def products(case: str, sizes: Sizes) -> list[dict]:
+    """PyTorch's seconds for the large product over those of JAX."""
+    try:
+        from benchmarks import transformer_peer  # noqa: PLC0415  PyTorch is optional
+    except ImportError:
+        return []
+    half = sizes.dtype == jnp.bfloat16
+    theirs = transformer_peer.product(8192 if half else 2048, half)
+    times = lib.in_turn({"ours": peak(sizes)[0], "torch": theirs}, 2 * ROUNDS)
+    return [lib.row(case, name="matmul of torch", **lib.ratio(times["torch"], times["ours"]))]
 
 
 def small_case() -> list[dict]:

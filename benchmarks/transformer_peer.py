@@ -140,3 +140,16 @@ def step(settings, params, batch, *, gathered, compiled, half, rate, decay):
         return value.item()  # waits for the device
 
     return train
+
+
+def product(size: int, half: bool):
+    """A function that takes the product of `benchmarks.lib.matmul`."""
+    device = peers.place(False)["device"]
+    a = torch.randn(size, size, device=device, dtype=torch.bfloat16 if half else torch.float32)
+
+    def run():
+        torch.matmul(a, a)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return run
