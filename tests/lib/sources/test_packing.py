@@ -1,5 +1,7 @@
 """Packed rows: nothing lost, nothing twice, few rows; and what stands where in a row."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -34,7 +36,7 @@ def test_every_item_is_in_one_row_as_best_fit_decreasing_puts_it(capacity, data)
     assert sorted(items.tolist()) == list(range(len(lengths)))
     assert starts[0] == 0
     assert starts[-1] == len(lengths)
-    rows = [lengths[items[a:b]].tolist() for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    rows = [lengths[items[a:b]].tolist() for a, b in itertools.pairwise(starts)]
     assert all(0 < sum(row) <= capacity for row in rows)
     # Of rows with as much room, either may get an item; so rows agree in their sums.
     expected = one_by_one(lengths.tolist(), capacity)
