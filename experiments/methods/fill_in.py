@@ -111,10 +111,9 @@ def table(found: list[Gap]) -> np.ndarray:
                 (0.80, "left", "\n".join(texts), "dimgray"),
             )
             for x, side, text, colour in columns:
-                # A dollar would begin a formula.
                 axis.text(
-                    x, height, text.replace("$", r"\$"), ha=side, va="center", fontsize=7,
-                    color=colour,
+                    x, height, text, ha=side, va="center", fontsize=7, color=colour,
+                    parse_math=False,
                 )  # fmt: skip
 
     with rc_context({"font.family": fonts}), warnings.catch_warnings():
