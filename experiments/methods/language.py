@@ -155,7 +155,8 @@ def language(config: LanguageConfig, tokenizer, name: str) -> Language:
                 f"--objective unilm: tells two segments apart; {config.init} has embeddings of one"
             )
     else:
-        settings = {"vocab": count, **SIZES[config.size], "length": max(_POSITIONS, config.length)}
+        length = max(_POSITIONS, config.length)
+        settings = {"vocab": count, **SIZES[config.size], "length": length, "segments": 2}
     settings = {
         **settings,
         "dropout": config.dropout,
