@@ -13,7 +13,7 @@ from experiments import bert_pretraining
 from experiments.lib.tokenizer import encode, specials, wordpiece
 from experiments.methods import fill_in
 from experiments.methods.fill_in import Gap
-from experiments.methods.language import objective
+from experiments.methods.language import answers, objective
 from jaxgen.losses import Prediction
 
 WORDS = ["the", "cat", "sat", "on", "mat", "##s", "a", "dog"]
@@ -54,11 +54,12 @@ def decoded(ids):
 def test_the_text_of_a_gap_and_what_belongs_there(name):
     config = dataclasses.replace(bert_pretraining.SMOKE, objective=name, length=24, mask_rate=0.4)
     ask = jax.jit(objective(config, TOKENIZER, ""))
-    own, rows = SimpleNamespace(model=Sure(), ask=ask), batch(2 if name == "unilm" else 1)
+    rows = batch(2 if name == "unilm" else 1)
+    guess = answers(SimpleNamespace(model=Sure(), ask=ask))
     texts = set()
     for seed in range(12):
         key = jax.random.key(seed)
-        (gap,) = fill_in.gaps(own, TOKENIZER, {}, key, rows)
+        (gap,) = fill_in.gaps(guess, TOKENIZER, {}, key, rows)
         assert [piece for piece, _ in gap.guesses[:2]] == ["cat", "dog"]
         assert [chance for _, chance in gap.guesses] == pytest.approx(
             [0.7, 0.2, 0.01][: len(gap.guesses)] / np.float64(1.01), rel=1e-4
@@ -88,8 +89,7 @@ def test_long_texts_are_shortened(monkeypatch):
     at = np.array([[0], [8]])  # "on" of the second document
     asked = Prediction(ids, at, np.array([[0], [8]]), np.array([[0.0], [1.0]]))
     given = asked, np.full((2, 1, 1), 6), np.full((2, 1, 1), 0.25)
-    monkeypatch.setattr(fill_in, "answers", lambda own: lambda *_: given)
-    (gap,) = fill_in.gaps(None, TOKENIZER, {}, None, batch(1))
+    (gap,) = fill_in.gaps(lambda *_: given, TOKENIZER, {}, None, batch(1))
     assert gap == Gap("cat sat", "the", "on", [("cat", 0.25)])
     assert fill_in.lines([gap]) == ["cat sat ____ the  [on]  cat 0.25"]
 
@@ -114,12 +114,20 @@ def test_the_first_guess_is_green_where_it_is_right():
     assert colours("dog") == (False, True)
 
 
-def test_a_demonstration_prints_what_it_draws(capsys):
+def test_a_demonstration_prints_what_it_draws_of_a_few_rows(capsys):
     config = dataclasses.replace(bert_pretraining.SMOKE, length=24, mask_rate=0.4)
-    own = SimpleNamespace(model=Sure(), ask=objective(config, TOKENIZER, ""))
-    draw = fill_in.demonstration(own, TOKENIZER)
-    drawn = draw(SimpleNamespace(params={}), batch(1), jax.random.key(0))
-    assert list(drawn) == ["guesses"]
-    assert re.fullmatch(
-        r".* ____ .*  \[\S+\]  cat 0.69, dog 0.20, \S+ 0.01\n", capsys.readouterr().err
-    )
+    ask, asked = objective(config, TOKENIZER, ""), []
+
+    def counted(key, rows):
+        asked.append(len(rows["ids"]))
+        return ask(key, rows)
+
+    draw = fill_in.demonstration(SimpleNamespace(model=Sure(), ask=counted), TOKENIZER)
+    rows = {name: np.tile(x, (20, 1)) for name, x in batch(1).items()}
+    for _ in range(2):
+        assert list(draw(SimpleNamespace(params={}), rows, jax.random.key(0))) == ["guesses"]
+    assert asked == [12], "compiled again, or for more rows than are shown"
+    shown = capsys.readouterr().err.splitlines()
+    assert len(shown) == 2 * 5
+    line = r".* ____ .*  \[\S+\]  cat 0.69, dog 0.20, \S+ 0.01"
+    assert all(re.fullmatch(line, text) for text in shown)

@@ -93,7 +93,7 @@ def test_word_pieces_of_documentation_strings(tmp_path, monkeypatch, toy):
 def test_the_words_of_jieba_and_its_version(tmp_path, monkeypatch):
     pytest.importorskip("jieba")
     (tmp_path / "own.txt").write_text(
-        "我们喜欢机器学习，也喜欢天气预报和中国历史\n" * 20, encoding="utf-8"
+        "我们喜欢机器学习 也喜欢天气预报和中国历史\n" * 20, encoding="utf-8"
     )
     config = {"workdir": str(tmp_path / "one"), "corpus": str(tmp_path / "own.txt")}
     single, words = (PiecesConfig(**config, segmenter=name).pieces() for name in ("none", "jieba"))
