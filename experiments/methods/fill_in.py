@@ -80,7 +80,6 @@ def lines(found: list[Gap]) -> list[str]:
 
 def demonstration(own: Language, tokenizer) -> Callable:
     """The function `pictures` of a method: a table of gaps and guesses, which it also prints."""
-
     guess = answers(own)  # compiled once
 
     def draw(state, batch, key):
