@@ -247,6 +247,21 @@ def test_a_program_for_a_tpu_never_computes_the_weights_of_two_heads(length):
         assert weights(platform, **options) == {every}
 
 
+def test_head_by_head_leaves_a_split_batch_where_it_is(eight_devices):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    split = jax.NamedSharding(mesh, jax.P("data"))
+
+    def f(q, k, v, mask):
+        return jnp.sum(module._by_head(q, k, v, mask) ** 2)
+
+    x = jax.ShapeDtypeStruct((8, 4, 3, 8), jnp.float32)
+    mask = jax.ShapeDtypeStruct((8, 1, 4, 4), bool)
+    gradient = jax.jit(jax.grad(f, (0, 1, 2)), in_shardings=split, out_shardings=split)
+    text = gradient.lower(x, x, x, mask).compile().as_text()
+    assert "num_partitions=8" in text
+    assert not re.search("all-|collective", text)
+
+
 def test_masks_are_their_loops(exact_products):
     rng = np.random.default_rng(0)
     valid = rng.random((3, 6)) < 0.6
