@@ -173,7 +173,7 @@ def test_micro_batches_of_unequal_counts_are_one_batch(exact_products):
     assert optax.tree.norm(ours) > 1e-3
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7), ours, theirs)
     for name in ("loss", "accuracy", "learning_rate"):
-        assert float(metrics[name]) == pytest.approx(float(others[name]), rel=1e-6)
+        assert float(metrics[name]) == pytest.approx(float(others[name]), rel=1e-5)
 
 
 def test_it_learns_eight_rows_by_heart():
