@@ -235,7 +235,8 @@ def row(case: str, **values) -> dict[str, Any]:
 
 def environment() -> dict[str, Any]:
     """Prints and returns the row that says what ran where."""
-    versions = {name: _version(name) for name in ("jax", "jaxlib", "flax", "optax", "torch")}
+    packages = ("jax", "jaxlib", "flax", "optax", "torch", "transformers")
+    versions = {name: _version(name) for name in packages}
     return row(
         "environment",
         commit=_git("rev-parse", "--short", "HEAD") or None,

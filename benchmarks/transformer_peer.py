@@ -95,8 +95,9 @@ class Loss(torch.nn.Module):
 
 
 def prepared(batch, device) -> dict[str, torch.Tensor]:
-    """A batch of `benchmarks.transformer.batch`, numpy arrays, with the labels of Hugging Face."""
-    batch = {name: torch.from_numpy(np.int64(x)).to(device) for name, x in batch.items()}
+    """A batch of `benchmarks.transformer.batch` and labels; its weights are all 1."""
+    names = batch.keys() - {"weights"}
+    batch = {name: torch.from_numpy(np.int64(batch[name])).to(device) for name in names}
     empty = torch.full_like(batch["ids"], -100)
     return {**batch, "labels": empty.scatter(1, batch["at"], batch["targets"])}
 

@@ -184,7 +184,10 @@ def dot_product_attention(q, k, v, mask=None, *, fused: bool = True):
     forms = {"tpu": _by_head} if fused and t * s >= _MANY else {}
     if fused and _cudnn_takes(q, k):
         forms["cuda"] = _cudnn
-    out = jax.lax.platform_dependent(q, k, v, mask, **forms, default=_plain)
+    if forms:
+        out = jax.lax.platform_dependent(q, k, v, mask, **forms, default=_plain)
+    else:
+        out = _plain(q, k, v, mask)
     if mask is None:
         return out
     return jnp.where(jnp.any(mask[:, 0], axis=-1)[:, :, None, None], out, jnp.zeros_like(out))

@@ -1,0 +1,175 @@
+"""Pre-training of BERT beside PyTorch, step by step on the same batches: held-out loss and speed.
+
+    python -m benchmarks.pretraining                # on the documentation strings
+    python -m benchmarks.pretraining corpus=FILE vocab=FILE steps=300 batch_size=16
+
+Options are flags of `python -m experiments.bert_pretraining`, whose model, batches, masks and
+schedule these are. The peer is `BertForMaskedLM` of Hugging Face transformers (sdpa attention) with
+the same first parameters, fused AdamW and the same clipping; it reads the same masked ids and
+computes logits at all positions, as its users do. `torch gathered` does so at the masked ones alone.
+
+curve     loss in nats per masked token of the held-out rows, whose masks are fixed, after some
+          steps: ours, torch, and ours from other first parameters (seeds 1 and 2), which shows what
+          the draw of the parameters is worth.
+speed     median seconds of a training step; all take their steps in turn. `ratio` is seconds over
+          ours, so > 1 is slower than ours.
+
+Needs torch and transformers. Results: RESULTS.md.
+"""
+
+import dataclasses
+import statistics
+import sys
+import time
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+
+from benchmarks import lib, transformer_peer
+from experiments import bert_pretraining
+from experiments.lib import devices
+from experiments.lib.batches import batches, test_batches
+from experiments.lib.programs import compile_method
+from experiments.lib.sources.text import PiecesText
+from experiments.methods import language
+
+SEEDS, POINTS = 3, 6
+DEFAULTS = {"steps": "300", "workdir": "runs/benchmark"}
+
+
+class Ours:
+    """Our training, with the parameters of a seed."""
+
+    def __init__(self, config, method, data, seed: int):
+        mesh = devices.make_mesh(devices=jax.devices()[:1])
+        first = data.train[np.arange(config.batch_size)]
+        # The key of `init` alone: all seeds see the same batches and masks.
+        begun = compile_method(dataclasses.replace(config, seed=seed), mesh, method, first)
+        self.programs = compile_method(config, mesh, method, first)
+        self.state, self._data, self._config = begun.init(first), data, config
+
+    def step(self, batch, number: int, asked) -> None:
+        """One step."""
+        del asked  # it masks again by the same key
+        self.state, _ = jax.block_until_ready(
+            self.programs.update(self.state, batch, np.uint32(number))
+        )
+
+    def test(self) -> float:
+        """Held-out loss."""
+        total = count = 0.0
+        for i, batch in enumerate(test_batches(self._data.test, self._config.batch_size)):
+            sums = self.programs.measure(self.state, batch, np.uint32(i))["loss"]
+            total, count = total + float(sums[0]), count + float(sums[1])
+        return total / count
+
+
+class Torch:
+    """Its training, from our parameters."""
+
+    def __init__(self, config, own: language.Language, params, tests, *, gathered: bool):
+        torch.set_num_threads(lib.cores())
+        model = transformer_peer.network(own.settings, jax.device_get(params))
+        self._loss = transformer_peer.Loss(model, gathered)
+        self._adam = transformer_peer.optimizer(model, 1.0, config.weight_decay, 1e-6)
+        self._rate, self._tests = language.schedule(config), tests
+
+    def step(self, batch, number: int, asked) -> None:
+        """One step."""
+        for group in self._adam.param_groups:
+            group["lr"] = float(self._rate(number))
+        self._adam.zero_grad()
+        self._loss(**prepared(batch, asked)).backward()
+        torch.nn.utils.clip_grad_norm_(self._loss.parameters(), 1.0)
+        self._adam.step()
+
+    @torch.no_grad()
+    def test(self) -> float:
+        """Held-out loss."""
+        total = count = 0.0
+        for batch, asked in self._tests:
+            own = float(asked.weights.sum())
+            total += float(self._loss(**prepared(batch, asked))) * own
+            count += own
+        return total / count
+
+
+def prepared(batch, asked) -> dict[str, torch.Tensor]:
+    """The masked batch as inputs of `transformer_peer.Loss`; surplus slots have target -100."""
+    documents = np.asarray(batch["documents"])
+    starts = np.diff(documents, axis=1, prepend=0) != 0
+    place = np.broadcast_to(np.arange(documents.shape[1]), documents.shape)
+    positions = place - np.maximum.accumulate(np.where(starts, place, 0), axis=1)
+    at, weights = np.asarray(asked.at), np.asarray(asked.weights)
+    targets = np.where(weights > 0, asked.targets, -100)
+    labels = np.full(documents.shape, -100)
+    for row in range(len(labels)):
+        chosen = weights[row] > 0
+        labels[row, at[row, chosen]] = targets[row, chosen]
+    arrays = {
+        "ids": asked.ids, "at": at, "targets": targets, "labels": labels,
+        "documents": documents, "positions": positions,
+    }  # fmt: skip
+    return {name: torch.from_numpy(np.int64(x)) for name, x in arrays.items()}
+
+
+def run(options: dict[str, str]) -> list[dict[str, Any]]:
+    """Trains all in turn."""
+    config = configured(options)
+    pieces = config.pieces()
+    data = language.rows(config, PiecesText(None, None, pieces))
+    own = language.language(config, pieces.tokenizer, pieces.name)
+    method = language.pretraining(config, own)
+    ask = jax.jit(lambda key, batch: own.ask(jax.random.split(key)[0], batch)[0])
+    tests = []
+    for i, batch in enumerate(test_batches(data.test, config.batch_size)):
+        asked = ask(language_key(config, 2, i), batch)
+        tests.append((batch, asked._replace(weights=asked.weights * batch["valid"][:, None])))
+    ours = [Ours(config, method, data, seed) for seed in range(SEEDS)]
+    params = ours[0].state.params
+    trained = {"ours": ours[0]} | {f"ours, seed {i}": ours[i] for i in range(1, SEEDS)}
+    for name, gathered in {"torch": False, "torch gathered": True}.items():
+        trained[name] = Torch(config, own, params, tests, gathered=gathered)
+    times: dict[str, list[float]] = {name: [] for name in trained}
+    rows = []
+    for number, batch in zip(range(config.steps), batches(data.train, config.batch_size, 0)):
+        asked = jax.device_get(ask(language_key(config, 1, number), batch))
+        for name, one in trained.items():
+            began = time.perf_counter()
+            one.step(batch, number, asked)
+            times[name].append(time.perf_counter() - began)
+        if (number + 1) % max(1, config.steps // POINTS) == 0:
+            losses = {name: one.test() for name, one in trained.items()}
+            rows.append(lib.row("curve", steps=number + 1, **losses))
+    tokens = config.batch_size * config.length
+    for name in ("ours", "torch", "torch gathered"):
+        own_times, reference = times[name][5:], times["ours"][5:]
+        seconds = statistics.median(own_times)
+        ratio = lib.ratio(own_times, reference)
+        rows.append(
+            lib.row("speed", name=name, seconds=seconds, tokens_per_second=tokens / seconds, **ratio)
+        )
+    return rows
+
+
+def language_key(config, purpose: int, number: int) -> jax.Array:
+    """The key of a training step (1) or of a test batch (2), see `experiments.lib.programs`."""
+    key = jax.random.fold_in(jax.random.key(config.seed), purpose)
+    return jax.random.fold_in(key, number)
+
+
+def configured(options: dict[str, str]) -> bert_pretraining.Config:
+    """The config of the experiment with some flags changed."""
+    base = bert_pretraining.Config()
+    given = {**DEFAULTS, **options}
+    kinds = {field.name: type(getattr(base, field.name)) for field in dataclasses.fields(base)}
+    if unknown := given.keys() - kinds.keys():
+        sys.exit(f"error: {', '.join(sorted(unknown))}: no flag of bert_pretraining")
+    return dataclasses.replace(base, **{name: kinds[name](text) for name, text in given.items()})
+
+
+if __name__ == "__main__":
+    chosen = dict(argument.split("=", 1) for argument in sys.argv[1:])
+    lib.run({"pretraining": lambda: run(chosen)}, [])
