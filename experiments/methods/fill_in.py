@@ -34,11 +34,12 @@ class Gap(NamedTuple):
     guesses: list[tuple[str, float]]
 
 
-def gaps(own: Language, tokenizer, params, key, batch) -> list[Gap]:
-    """One gap of each row that has one."""
-    asked, ids, chances = jax.device_get(answers(own)(params, key, batch, _GUESSES))
+def gaps(guess: Callable, tokenizer, params, key, batch) -> list[Gap]:
+    """One gap of each of the first rows that has one; `guess` is what `answers` gives."""
+    batch = {name: column[:_SHOWN] for name, column in batch.items()}
+    asked, ids, chances = jax.device_get(guess(params, key, batch, _GUESSES))
     found = []
-    for row in range(min(_SHOWN, len(ids))):
+    for row in range(len(ids)):
         slots = np.flatnonzero(asked.weights[row])
         if not len(slots):
             continue
@@ -79,9 +80,10 @@ def lines(found: list[Gap]) -> list[str]:
 
 def demonstration(own: Language, tokenizer) -> Callable:
     """The function `pictures` of a method: a table of gaps and guesses, which it also prints."""
+    guess = answers(own)  # compiled once
 
     def draw(state, batch, key):
-        found = gaps(own, tokenizer, state.params, key, batch)
+        found = gaps(guess, tokenizer, state.params, key, batch)
         for line in lines(found[:5]):
             notice(line)
         return {"guesses": table(found)}
@@ -111,10 +113,9 @@ def table(found: list[Gap]) -> np.ndarray:
                 (0.80, "left", "\n".join(texts), "dimgray"),
             )
             for x, side, text, colour in columns:
-                # A dollar would begin a formula.
                 axis.text(
-                    x, height, text.replace("$", r"\$"), ha=side, va="center", fontsize=7,
-                    color=colour,
+                    x, height, text, ha=side, va="center", fontsize=7, color=colour,
+                    parse_math=False,
                 )  # fmt: skip
 
     with rc_context({"font.family": fonts}), warnings.catch_warnings():

@@ -45,7 +45,7 @@ REMAT = {
     "layers": jax.checkpoint_policies.nothing_saveable,
 }
 _POSITIONS = 512  # of a new model at least, so that --from can go on with longer rows
-_TEST_SHARE = 0.02  # of the documents
+_TEST_SHARE = 0.02  # of the parts of documents
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,11 @@ class Language(NamedTuple):
 
 
 def rows(config: LanguageConfig, data: PiecesText) -> PiecesText:
-    """The documents packed into rows; a fiftieth of their parts, drawn at random, is the test."""
+    """The documents packed into rows; a fiftieth of their parts, drawn at random, is the test.
+
+    Raises:
+      UserError: the text is too short for two parts.
+    """
     closing = 2 if config.objective == "unilm" else 1  # UniLM puts one between its parts
     special = specials(data.pieces.tokenizer, data.pieces.name)
     parts = parts_of(data.pieces.starts, config.length - 1 - closing)
@@ -128,7 +132,8 @@ def language(config: LanguageConfig, tokenizer, name: str) -> Language:
     """The model and the objective.
 
     Raises:
-      UserError: the weights of --init cannot be read, or do not fit the vocabulary or --length.
+      UserError: the weights of --init cannot be read, or do not fit the vocabulary, --length or
+        --objective.
     """
     count = tokenizer.get_vocab_size(with_added_tokens=True)
     pretrained = read(pathlib.Path(config.init)) if config.init else None
@@ -141,9 +146,17 @@ def language(config: LanguageConfig, tokenizer, name: str) -> Language:
                 f" the {count} of {config.vocab or config.init}"
             )
         if longest < config.length:
-            raise UserError(f"--length {config.length}: expected at most {longest} for the model")
+            raise UserError(
+                f"--length {config.length}: expected at most {longest}, the positions of"
+                f" {config.init}"
+            )
+        if config.objective == "unilm" and settings["segments"] < 2:
+            raise UserError(
+                f"--objective unilm: tells two segments apart; {config.init} has embeddings of one"
+            )
     else:
-        settings = {"vocab": count, **SIZES[config.size], "length": max(_POSITIONS, config.length)}
+        length = max(_POSITIONS, config.length)
+        settings = {"vocab": count, **SIZES[config.size], "length": length, "segments": 2}
     settings = {
         **settings,
         "dropout": config.dropout,

@@ -202,3 +202,40 @@ ENTRY %main (x: f32[8,256], i: s32[]) -> f32[8,256] {
     row = 4 * 256
     # The slice is read; the negated row is written; it is read, and written in its place.
     assert compiled.count(text).traffic == 4 * row
+
+
+def test_a_fusion_within_a_fusion_reads_what_it_slices():
+    """The layers of a network lie in one array, of which a fusion takes one."""
+
+    def traffic(inner):
+        text = f"""\
+%inner (a: f32[8,256], i: s32[]) -> f32[1,256] {{
+  %a = f32[8,256]{{1,0}} parameter(0)
+  %i = s32[] parameter(1)
+{inner}
+}}
+
+%outer (i: s32[], b: f32[8,256]) -> f32[1,256] {{
+  %i = s32[] parameter(0)
+  %b = f32[8,256]{{1,0}} parameter(1)
+  %c = f32[8,256]{{1,0}} bitcast(%b)
+  %s = f32[1,256]{{1,0}} fusion(%c, %i), kind=kLoop, calls=%inner
+  ROOT %n = f32[1,256]{{1,0}} negate(%s)
+}}
+
+ENTRY %main (x: f32[8,256], i: s32[]) -> f32[1,256] {{
+  %x = f32[8,256]{{1,0}} parameter(0)
+  %i = s32[]{{:S(2)}} parameter(1)
+  ROOT %r = f32[1,256]{{1,0}} fusion(%i, %x), kind=kLoop, calls=%outer
+}}
+"""
+        return compiled.count(text).traffic
+
+    row = 4 * 256
+    one = "  {} = f32[1,256]{{1,0}} dynamic-slice(%a, %i, %i), dynamic_slice_sizes={{1,256}}"
+    # What is read, and the row that is written.
+    assert traffic(one.format("ROOT %d")) == row + row
+    both = [one.format("%d"), one.format("%e"), "  ROOT %f = f32[1,256]{1,0} add(%d, %e)"]
+    assert traffic("\n".join(both)) == 2 * row + row
+    whole = ["  %m = f32[8,256]{1,0} negate(%a)", one.format("ROOT %d").replace("%a", "%m")]
+    assert traffic("\n".join(whole)) == 8 * row + row

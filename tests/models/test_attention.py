@@ -1,5 +1,6 @@
 """Masks against loops, attention against its equation, rotary positions against rotations."""
 
+import re
 import sys
 from functools import partial
 
@@ -199,6 +200,66 @@ def test_the_fused_kernel_equals_the_plain_form(length):
     for fused, plain in zip(run(True), run(False), strict=True):
         assert np.isfinite(fused).all()
         np.testing.assert_allclose(fused, plain, rtol=0.03, atol=0.03)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_head_by_head_is_the_plain_form(dtype, exact_products):
+    q, k, v = arrays(dtype)
+
+    @partial(jax.jit, static_argnums=0)
+    def run(form, mask):
+        def f(q, k, v):
+            out = form(q, k, v, mask)
+            return jnp.sum(jnp.sin(out.astype(jnp.float32))), out
+
+        gradients, out = jax.grad(f, (0, 1, 2), has_aux=True)(q, k, v)
+        return out, *gradients
+
+    for mask in (None, jnp.asarray(some_mask())[:, None]):
+        ours, theirs = (run(form, mask) for form in (module._by_head, module._plain))
+        for one, other in zip(ours, theirs, strict=True):
+            assert one.dtype == dtype
+            tolerance = 1e-6 if dtype == jnp.float32 else 2e-2
+            np.testing.assert_allclose(
+                np.float32(one), np.float32(other), rtol=tolerance, atol=tolerance
+            )
+
+
+@pytest.mark.parametrize("length", [255, 256])
+def test_a_program_for_a_tpu_never_computes_the_weights_of_two_heads(length):
+    """From 2^16 weights of a head; below that, and elsewhere, all heads are one product."""
+    x = jax.ShapeDtypeStruct((2, length, 3, 8), jnp.float32)
+
+    def weights(platform, **options):
+        """The shapes of what softmax exponentiates in a program for the gradient."""
+
+        def f(q, k, v):
+            mask = m.causal_mask(length)
+            return jnp.sum(m.dot_product_attention(q, k, v, mask, **options) ** 2)
+
+        traced = jax.jit(jax.grad(f, (0, 1, 2))).trace(x, x, x)
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        return set(re.findall(r"stablehlo.exponential .*tensor<(\w+)xf32>", text))
+
+    one, every = (f"2x{heads}x{length}x{length}" for heads in (1, 3))
+    assert weights("tpu") == {one if length == 256 else every}
+    for platform, options in (("tpu", {"fused": False}), ("cpu", {}), ("cuda", {})):
+        assert weights(platform, **options) == {every}
+
+
+def test_head_by_head_leaves_a_split_batch_where_it_is(eight_devices):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    split = jax.NamedSharding(mesh, jax.P("data"))
+
+    def f(q, k, v, mask):
+        return jnp.sum(module._by_head(q, k, v, mask) ** 2)
+
+    x = jax.ShapeDtypeStruct((8, 4, 3, 8), jnp.float32)
+    mask = jax.ShapeDtypeStruct((8, 1, 4, 4), bool)
+    gradient = jax.jit(jax.grad(f, (0, 1, 2)), in_shardings=split, out_shardings=split)
+    text = gradient.lower(x, x, x, mask).compile().as_text()
+    assert "num_partitions=8" in text
+    assert not re.search("all-|collective", text)
 
 
 def test_masks_are_their_loops(exact_products):

@@ -122,6 +122,8 @@ class Rows:
     def __getitem__(self, index) -> dict[str, np.ndarray]:
         """One row, or a batch."""
         index = np.asarray(index)
+        if np.any((index < 0) | (index >= len(self))):
+            raise IndexError(f"rows {index.min()} to {index.max()}; expected 0 to {len(self) - 1}")
         flat, size = index.ravel(), self._length
         counts = self._rows[flat + 1] - self._rows[flat]
         member = self._members[_runs(self._rows[flat], counts)]

@@ -16,7 +16,7 @@ from experiments.lib.sources.kept import identity, kept, place
 from experiments.lib.sources.numbering import INDEX, STORED, TOKENS, Skipped, Source
 from experiments.lib.tokenizer import encode, read_tokenizer, specials, train_tokenizer
 
-_FORM = 1  # raise it where the code changes what is kept of the same source
+_FORM = 2  # raise it where the code changes what is kept of the same source
 _EXPECTED = "expected a file with a document on each line"
 _BEGINS, _VOCABULARY = "begins.bool", "tokenizer.json"
 _WORDS = 2**10  # words of a document that are tokenized at once
@@ -116,8 +116,13 @@ def _pieces(source, name: str, facts, folder, vocabulary: Vocabulary, doing: str
 
 
 def _write(folder: pathlib.Path, source: Source, tokenizer, vocabulary: Vocabulary) -> None:
+    bad = f" ({len(source.bad)} {source.what} are not UTF-8)" if source.bad else ""
     if tokenizer is None:
-        tokenizer = train_tokenizer(_beginning(source), vocabulary.size)
+        try:
+            tokenizer = train_tokenizer(_beginning(source), vocabulary.size)
+        except UserError as error:
+            raise UserError(f"{source.name}: {error}{bad}") from None
+    tokenizer.encode_special_tokens = True  # the name "[SEP]" in a document is text
     starts, done = array.array("q", [0]), 0
     with (folder / TOKENS).open("wb") as tokens, (folder / _BEGINS).open("wb") as begins:
         for texts, last in _together(_texts(source)):
@@ -130,7 +135,7 @@ def _write(folder: pathlib.Path, source: Source, tokenizer, vocabulary: Vocabula
                 if ends:
                     starts.append(done)
     if not done:
-        raise UserError(f"{source.name}: no {source.what} with a word; expected some text")
+        raise UserError(f"{source.name}: no {source.what} with a word{bad}; expected some text")
     broken, blank = Skipped("are not UTF-8"), Skipped("are blank")
     broken.add(np.array(source.bad, np.int64))
     blank.add(np.setdiff1d(np.flatnonzero(np.diff(starts) == 0), source.bad))
@@ -141,16 +146,18 @@ def _write(folder: pathlib.Path, source: Source, tokenizer, vocabulary: Vocabula
 
 
 def _texts(source: Source) -> Iterator[tuple[str, bool]]:
-    """The documents in order, long ones in parts cut between words; True where one ends."""
+    """The documents in order, long ones in parts cut before a space; True where one ends."""
+    before: list[bytes] = []  # a word of no letters, in a part that continues a document
     for block in source.blocks():
         first = 0
         for number, end in enumerate([*block.ends, len(block.words)]):
             ends = number < len(block.ends)
             while end - first > _WORDS:
-                yield b" ".join(block.words[first : first + _WORDS]).decode(), False
-                first += _WORDS
+                yield b" ".join(before + block.words[first : first + _WORDS]).decode(), False
+                before, first = [b""], first + _WORDS
             if ends or first < end:
-                yield b" ".join(block.words[first:end]).decode(), ends
+                yield b" ".join(before + block.words[first:end]).decode(), ends
+                before = [] if ends else [b""]
             first = end
 
 

@@ -1,5 +1,6 @@
 """The flags that choose a text corpus."""
 
+import importlib.metadata
 import pathlib
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
@@ -123,12 +124,11 @@ class PiecesConfig(CorpusConfig):
           UserError: the corpus or the vocabulary is not there or not of the right form.
         """
         path = self.vocab or vocab
-        vocabulary = Vocabulary(
-            pathlib.Path(path) if path else None,
-            self.vocab_size,
-            chinese_words() if self.segmenter == "jieba" else None,
-            self.segmenter,
-        )
+        vocabulary = Vocabulary(pathlib.Path(path) if path else None, self.vocab_size)
+        if self.segmenter == "jieba":
+            segment = chinese_words()
+            version = importlib.metadata.version("jieba")
+            vocabulary = vocabulary._replace(segment=segment, segmenter=f"jieba {version}")
         if self.corpus:
             found = of_file(pathlib.Path(self.corpus), self.folder(), vocabulary)
         else:
@@ -136,7 +136,7 @@ class PiecesConfig(CorpusConfig):
         for note in found.notes:
             notice(f"{found.name}: {note}")
         notice(
-            f"{found.name}: {len(found.starts) - 1} documents, {len(found.tokens)} pieces,"
-            f" {found.tokenizer.get_vocab_size()} different ones"
+            f"{found.name}: {len(found.starts) - 1} documents, {len(found.tokens)} pieces of a"
+            f" vocabulary of {found.tokenizer.get_vocab_size()}"
         )
         return found
