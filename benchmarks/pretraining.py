@@ -4,9 +4,9 @@
     python -m benchmarks.pretraining corpus=FILE vocab=FILE steps=300 batch_size=16
 
 Options are flags of `python -m experiments.bert_pretraining`, whose model, batches, masks and
-schedule these are. The peer is `BertForMaskedLM` of Hugging Face transformers (sdpa attention) with
-the same first parameters, fused AdamW and the same clipping; it reads the same masked ids and
-computes logits at all positions, as its users do. `torch gathered` does so at the masked ones alone.
+schedule these are. The peer is `BertForMaskedLM` of Hugging Face transformers (sdpa attention)
+with the same first parameters, fused AdamW and the same clipping; it reads the same masked ids and
+computes logits at all positions, as its users do; `torch gathered` at the masked ones alone.
 
 curve     loss in nats per masked token of the held-out rows, whose masks are fixed, after some
           steps: ours, torch, and ours from other first parameters (seeds 1 and 2), which shows what
@@ -18,6 +18,7 @@ Needs torch and transformers. Results: RESULTS.md.
 """
 
 import dataclasses
+import itertools
 import statistics
 import sys
 import time
@@ -134,7 +135,8 @@ def run(options: dict[str, str]) -> list[dict[str, Any]]:
         trained[name] = Torch(config, own, params, tests, gathered=gathered)
     times: dict[str, list[float]] = {name: [] for name in trained}
     rows = []
-    for number, batch in zip(range(config.steps), batches(data.train, config.batch_size, 0)):
+    stream = batches(data.train, config.batch_size, config.seed)
+    for number, batch in enumerate(itertools.islice(stream, config.steps)):
         asked = jax.device_get(ask(language_key(config, 1, number), batch))
         for name, one in trained.items():
             began = time.perf_counter()
@@ -149,7 +151,9 @@ def run(options: dict[str, str]) -> list[dict[str, Any]]:
         seconds = statistics.median(own_times)
         ratio = lib.ratio(own_times, reference)
         rows.append(
-            lib.row("speed", name=name, seconds=seconds, tokens_per_second=tokens / seconds, **ratio)
+            lib.row(
+                "speed", name=name, seconds=seconds, tokens_per_second=tokens / seconds, **ratio
+            )
         )
     return rows
 

@@ -102,13 +102,13 @@ def prepared(batch, device) -> dict[str, torch.Tensor]:
     return {**batch, "labels": empty.scatter(1, batch["at"], batch["targets"])}
 
 
-def optimizer(model, rate: float, decay: float) -> torch.optim.AdamW:
+def optimizer(model, rate: float, decay: float, eps: float = 1e-8) -> torch.optim.AdamW:
     """AdamW without decay of norms and biases."""
     named = list(model.named_parameters())
     plain = [p for name, p in named if "LayerNorm" in name or name.endswith("bias")]
     decayed = [p for name, p in named if not any(p is q for q in plain)]
     groups = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=rate, eps=1e-8, weight_decay=decay, fused=True)
+    return torch.optim.AdamW(groups, lr=rate, eps=eps, weight_decay=decay, fused=True)
 
 
 def step(settings, params, batch, *, gathered, compiled, half, rate, decay):

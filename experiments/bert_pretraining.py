@@ -23,10 +23,16 @@ from experiments.methods.language import LanguageConfig, language, pretraining, 
 class Config(LanguageConfig):
     """The knobs of pre-training."""
 
-    steps: int = 1500
+    steps: int = 3000
     """Training steps."""
-    batch_size: int = 32
+    batch_size: int = 16
     """Rows in a batch."""
+    vocab_size: int = 4096
+    """Pieces of a learned vocabulary."""
+    learning_rate: float = 2e-3
+    """Peak, after a linear warm-up; then it falls linearly to 0 at --steps."""
+    warmup: float = 0.1
+    """Share of the steps until the peak."""
 
 
 SMOKE = Config(
