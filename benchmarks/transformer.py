@@ -15,8 +15,9 @@ base      BERT-base. On a CPU f32 and 4 rows of 128; elsewhere products in bf16,
           predicted positions alone, which shows what ours saves by that. All run in turn in one
           process. `ratio` is seconds over ours, so > 1 is slower than ours. `utilization` is the
           FLOP/s of the step's necessary products (those of `gathered`, and all L x L pairs of
-          attention) over those of one large product of JAX in the same rounds: 2048^3 in f32, or
-          8192^3 in bf16. `matmul of torch` has the ratio of that product alone, PyTorch's to JAX's:
+          attention) over those of a large product of JAX in the same rounds: 2048^3 in f32, or ten
+          of 8192^3 in bf16. `scanned` is ours with one layer per iteration of the loop over layers,
+          which compiles faster, instead of all. `matmul of torch` has the ratio of that product alone, PyTorch's to JAX's:
           on a CPU most of the difference may be there.
 parts     Of the small step: forward pass, gradient, AdamW, the head and the layers alone.
 length    Step and XLA's plan of temporary memory at lengths 128, 256, 512 and the same number of
@@ -195,12 +196,16 @@ def torch_steps(case: str, sizes: Sizes, params, x, **labels) -> dict:
 
 def against_torch(case: str, sizes: Sizes) -> list[dict]:
     """A step of ours and of PyTorch, of rows with one document and of packed ones."""
-    rows, model = [], network(sizes)
+    rows = []
+    ways = {"ours": network(sizes, unroll=sizes.depth), "ours, scanned": network(sizes)}
     for packed in (False, True):
         x = batch(sizes, packed=packed)
-        state = start(model)
-        theirs = torch_steps(case, sizes, jax.device_get(state.params), x, packed=packed)
-        runs = {"ours": lib.training(trainer(model, optimizer()), state, jax.device_put(x))}
+        params = jax.device_get(start(ways["ours"]).params)
+        theirs = torch_steps(case, sizes, params, x, packed=packed)
+        runs = {
+            way: lib.training(trainer(model, optimizer()), start(model), jax.device_put(x))
+            for way, model in ways.items()
+        }
         rows += lib.steps(
             case, {**runs, **theirs}, ROUNDS, sizes.work(), peak=peak(sizes),
             items={"tokens": x["ids"].size}, packed=packed,

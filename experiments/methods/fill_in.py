@@ -107,17 +107,17 @@ def table(found: list[Gap]) -> np.ndarray:
             hit = gap.guesses[0][0] == gap.right
             texts = [f"{piece} {chance:.2f}" for piece, chance in gap.guesses]
             columns = (
-                (0.44, "right", gap.before[-48:], "black"),
-                (0.45, "left", f"[{gap.right}]", "green" if hit else "firebrick"),
-                (0.58, "left", gap.after[:28], "black"),
-                (0.80, "left", "\n".join(texts), "dimgray"),
+                (0.36, "right", gap.before[-44:], "black"),
+                (0.43, "center", gap.right, "green" if hit else "firebrick"),
+                (0.50, "left", gap.after[:26], "black"),
+                (0.74, "left", "   ".join(texts), "dimgray"),
             )
             for x, side, text, colour in columns:
                 axis.text(
-                    x, height, text, ha=side, va="center", fontsize=7, color=colour,
+                    x, height, text, ha=side, va="center", fontsize=9, color=colour,
                     parse_math=False,
                 )  # fmt: skip
 
     with rc_context({"font.family": fonts}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        return figure(draw, 11, 0.5 * len(found) + 1)
+        return figure(draw, 11, 0.35 * len(found) + 1)
