@@ -17,8 +17,8 @@ base      BERT-base. On a CPU f32 and 4 rows of 128; elsewhere products in bf16,
           FLOP/s of the step's necessary products (those of `gathered`, and all L x L pairs of
           attention) over those of a large product of JAX in the same rounds: 2048^3 in f32, or ten
           of 8192^3 in bf16. `scanned` is ours with one layer per iteration of the loop over layers,
-          which compiles faster, instead of all. `matmul of torch` has the ratio of that product alone, PyTorch's to JAX's:
-          on a CPU most of the difference may be there.
+          which compiles faster, instead of all. `matmul of torch` has the ratio of that product
+          alone, PyTorch's to JAX's: on a CPU most of the difference may be there.
 parts     Of the small step: forward pass, gradient, AdamW, the head and the layers alone.
 length    Step and XLA's plan of temporary memory at lengths 128, 256, 512 and the same number of
           tokens, with fused and plain attention where a GPU has both.
