@@ -239,3 +239,13 @@ ENTRY %main (x: f32[8,256], i: s32[]) -> f32[1,256] {{
     assert traffic("\n".join(both)) == 2 * row + row
     whole = ["  %m = f32[8,256]{1,0} negate(%a)", one.format("ROOT %d").replace("%a", "%m")]
     assert traffic("\n".join(whole)) == 8 * row + row
+
+
+def test_memory_that_is_only_set_aside_is_no_traffic():
+    text = """\
+ENTRY %main () -> f32[8,256] {
+  %a = f32[8,256]{1,0} custom-call(), custom_call_target="AllocateBuffer"
+  ROOT %n = f32[8,256]{1,0} negate(%a)
+}
+"""
+    assert compiled.count(HEAD + text).traffic == 2 * 4 * 8 * 256
