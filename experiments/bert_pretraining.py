@@ -23,7 +23,7 @@ from experiments.methods.language import LanguageConfig, language, pretraining, 
 class Config(LanguageConfig):
     """The knobs of pre-training."""
 
-    steps: int = 3000
+    steps: int = 3600
     """Training steps."""
     batch_size: int = 16
     """Rows in a batch."""
