@@ -3,14 +3,15 @@
     python -m benchmarks.pretraining                # on the documentation strings
     python -m benchmarks.pretraining corpus=FILE vocab=FILE steps=300 batch_size=16
 
-Options are flags of `python -m experiments.bert_pretraining`, whose model, batches, masks and
-schedule these are. The peer is `BertForMaskedLM` of Hugging Face transformers (sdpa attention)
+Options are these flags of `python -m experiments.bert_pretraining`, whose model, batches, masks and
+schedule are used: corpus, docstrings, vocab, vocab_size, segmenter, steps (10 or more), batch_size,
+length, size, learning_rate, warmup, workdir. The peer is `BertForMaskedLM` of Hugging Face transformers (sdpa attention)
 with the same first parameters, fused AdamW and the same clipping; it reads the same masked ids and
 computes logits at all positions, as its users do; `torch gathered` at the masked ones alone.
 
 curve     loss in nats per masked token of the held-out rows, whose masks are fixed, after some
-          steps: ours, torch, and ours from other first parameters (seeds 1 and 2), which shows what
-          the draw of the parameters is worth.
+          steps: ours, torch, torch gathered, and ours from other first parameters (seeds 1 and 2),
+          which shows how much these alone change the loss.
 speed     median seconds of a training step; all take their steps in turn. `ratio` is seconds over
           ours, so > 1 is slower than ours.
 
@@ -33,10 +34,14 @@ from experiments import bert_pretraining
 from experiments.lib import devices
 from experiments.lib.batches import batches, test_batches
 from experiments.lib.programs import compile_method
-from experiments.lib.sources.text import PiecesText
 from experiments.methods import language
+from jaxgen import models
 
 SEEDS, POINTS = 3, 6
+ALLOWED = (
+    "corpus", "docstrings", "vocab", "vocab_size", "segmenter", "steps", "batch_size", "length",
+    "size", "learning_rate", "warmup", "workdir",
+)  # fmt: skip
 DEFAULTS = {"steps": "300", "workdir": "runs/benchmark"}
 
 
@@ -51,9 +56,9 @@ class Ours:
         self.programs = compile_method(config, mesh, method, first)
         self.state, self._data, self._config = begun.init(first), data, config
 
-    def step(self, batch, number: int, asked) -> None:
+    def step(self, batch, number: int, tensors, rate: float) -> None:
         """One step."""
-        del asked  # it masks again by the same key
+        del tensors, rate  # it masks by the same key, and has the same schedule
         self.state, _ = jax.block_until_ready(
             self.programs.update(self.state, batch, np.uint32(number))
         )
@@ -75,14 +80,15 @@ class Torch:
         model = transformer_peer.network(own.settings, jax.device_get(params))
         self._loss = transformer_peer.Loss(model, gathered)
         self._adam = transformer_peer.optimizer(model, 1.0, config.weight_decay, 1e-6)
-        self._rate, self._tests = language.schedule(config), tests
+        self._tests = tests
 
-    def step(self, batch, number: int, asked) -> None:
+    def step(self, batch, number: int, tensors, rate: float) -> None:
         """One step."""
+        del batch, number
         for group in self._adam.param_groups:
-            group["lr"] = float(self._rate(number))
+            group["lr"] = rate
         self._adam.zero_grad()
-        self._loss(**prepared(batch, asked)).backward()
+        self._loss(**tensors).backward()
         torch.nn.utils.clip_grad_norm_(self._loss.parameters(), 1.0)
         self._adam.step()
 
@@ -99,19 +105,13 @@ class Torch:
 
 def prepared(batch, asked) -> dict[str, torch.Tensor]:
     """The masked batch as inputs of `transformer_peer.Loss`; surplus slots have target -100."""
-    documents = np.asarray(batch["documents"])
-    starts = np.diff(documents, axis=1, prepend=0) != 0
-    place = np.broadcast_to(np.arange(documents.shape[1]), documents.shape)
-    positions = place - np.maximum.accumulate(np.where(starts, place, 0), axis=1)
-    at, weights = np.asarray(asked.at), np.asarray(asked.weights)
-    targets = np.where(weights > 0, asked.targets, -100)
+    documents, at = np.asarray(batch["documents"]), np.asarray(asked.at)
+    targets = np.where(np.asarray(asked.weights) > 0, asked.targets, -100)
     labels = np.full(documents.shape, -100)
-    for row in range(len(labels)):
-        chosen = weights[row] > 0
-        labels[row, at[row, chosen]] = targets[row, chosen]
+    np.put_along_axis(labels, at, targets, axis=1)
     arrays = {
         "ids": asked.ids, "at": at, "targets": targets, "labels": labels,
-        "documents": documents, "positions": positions,
+        "documents": documents, "positions": models.document_positions(documents),
     }  # fmt: skip
     return {name: torch.from_numpy(np.int64(x)) for name, x in arrays.items()}
 
@@ -120,7 +120,7 @@ def run(options: dict[str, str]) -> list[dict[str, Any]]:
     """Trains all in turn."""
     config = configured(options)
     pieces = config.pieces()
-    data = language.rows(config, PiecesText(None, None, pieces))
+    data = language.rows(config, pieces)
     own = language.language(config, pieces.tokenizer, pieces.name)
     method = language.pretraining(config, own)
     ask = jax.jit(lambda key, batch: own.ask(jax.random.split(key)[0], batch)[0])
@@ -133,14 +133,16 @@ def run(options: dict[str, str]) -> list[dict[str, Any]]:
     trained = {"ours": ours[0]} | {f"ours, seed {i}": ours[i] for i in range(1, SEEDS)}
     for name, gathered in {"torch": False, "torch gathered": True}.items():
         trained[name] = Torch(config, own, params, tests, gathered=gathered)
+    rate = language.schedule(config)
     times: dict[str, list[float]] = {name: [] for name in trained}
     rows = []
     stream = batches(data.train, config.batch_size, config.seed)
     for number, batch in enumerate(itertools.islice(stream, config.steps)):
         asked = jax.device_get(ask(language_key(config, 1, number), batch))
+        tensors, step_rate = prepared(batch, asked), float(rate(number))
         for name, one in trained.items():
             began = time.perf_counter()
-            one.step(batch, number, asked)
+            one.step(batch, number, tensors, step_rate)
             times[name].append(time.perf_counter() - began)
         if (number + 1) % max(1, config.steps // POINTS) == 0:
             losses = {name: one.test() for name, one in trained.items()}
@@ -169,11 +171,13 @@ def configured(options: dict[str, str]) -> bert_pretraining.Config:
     base = bert_pretraining.Config()
     given = {**DEFAULTS, **options}
     kinds = {field.name: type(getattr(base, field.name)) for field in dataclasses.fields(base)}
-    if unknown := given.keys() - kinds.keys():
-        sys.exit(f"error: {', '.join(sorted(unknown))}: no flag of bert_pretraining")
+    if unknown := given.keys() - set(ALLOWED):
+        sys.exit(f"error: {', '.join(sorted(unknown))}; expected some of {', '.join(ALLOWED)}")
+    if int(given["steps"]) < 10:
+        sys.exit(f"error: steps {given['steps']}; expected at least 10")
     return dataclasses.replace(base, **{name: kinds[name](text) for name, text in given.items()})
 
 
 if __name__ == "__main__":
-    chosen = dict(argument.split("=", 1) for argument in sys.argv[1:])
+    chosen = {name: value for name, _, value in (x.partition("=") for x in sys.argv[1:])}
     lib.run({"pretraining": lambda: run(chosen)}, [])

@@ -2,8 +2,8 @@
 
     python -m experiments.export runs/bert_pretraining bert
 
-Files in the folder: config.json, model.safetensors, tokenizer.json, tokenizer_config.json and
-vocab.txt. `BertForMaskedLM.from_pretrained("bert")` loads them, and so does `--init bert`.
+Files in the folder: config.json, model.safetensors, tokenizer.json, tokenizer_config.json and, of a
+BERT, vocab.txt. `AutoModelForMaskedLM.from_pretrained("bert")` loads them; so does `--init bert`.
 """
 
 import pathlib

@@ -9,6 +9,7 @@ import numpy as np
 
 from experiments.lib.logs import notice
 from experiments.lib.pictures import figure
+from experiments.lib.tokenizer import specials
 from experiments.methods.language import Language, answers
 
 _GUESSES = 3
@@ -35,18 +36,32 @@ class Gap(NamedTuple):
 
 
 def gaps(guess: Callable, tokenizer, params, key, batch) -> list[Gap]:
-    """One gap of each of the first rows that has one; `guess` is what `answers` gives."""
-    batch = {name: column[:_SHOWN] for name, column in batch.items()}
+    """One gap from each of the first rows, but for those without one.
+
+    A gap is a piece that the model does not see: of masked words those that became [MASK].
+
+    Args:
+      guess: what `answers` gives.
+      tokenizer: of the batch.
+      params: of the model.
+      key: of the masks.
+      batch: of `Rows`.
+    """
+    batch = {name: np.asarray(column[:_SHOWN]) for name, column in batch.items()}
     asked, ids, chances = jax.device_get(guess(params, key, batch, _GUESSES))
+    hidden = asked.weights > 0
+    if asked.at is not None:
+        read = np.take_along_axis(asked.ids, asked.at, axis=1)
+        hidden &= read == specials(tokenizer, "the vocabulary").mask
     found = []
     for row in range(len(ids)):
-        slots = np.flatnonzero(asked.weights[row])
+        slots = np.flatnonzero(hidden[row])
         if not len(slots):
             continue
         slot = slots[len(slots) // 2]
         causal = asked.at is None
         place = slot + 1 if causal else asked.at[row, slot]  # of the predicted token
-        same = np.asarray(batch["documents"])[row] == np.asarray(batch["documents"])[row, place]
+        same = batch["documents"][row] == batch["documents"][row, place]
         inside = np.flatnonzero(same)
         first, last = max(inside[0] + 1, place - _BEFORE), min(inside[-1], place + 1 + _AFTER)
         text = asked.ids[row]

@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from experiments.lib.artefacts import digest
 from experiments.lib.config import FOLDER, Above, AtLeast, Below
 from experiments.lib.errors import UserError
 from experiments.lib.method import Method
 from experiments.lib.sources.packing import Rows, parts_of, split_parts
+from experiments.lib.sources.pieces import PieceCorpus
 from experiments.lib.sources.text import PiecesConfig, PiecesText
 from experiments.lib.tokenizer import ordinary, specials
 from experiments.lib.weights import Pretrained, read
@@ -44,7 +46,7 @@ REMAT = {
     "products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "layers": jax.checkpoint_policies.nothing_saveable,
 }
-_POSITIONS = 512  # of a new model at least, so that --from can go on with longer rows
+_POSITIONS = 512  # of a new model, at least: a later run may use longer rows (--from)
 _TEST_SHARE = 0.02  # of the parts of documents
 
 
@@ -67,7 +69,8 @@ class LanguageConfig(PiecesConfig):
     optimizer: Literal["adamw", "lamb"] = "adamw"
     """lamb is for batches of thousands of rows."""
     learning_rate: Annotated[float, AtLeast(0)] = 1e-3
-    """Peak, after a linear warm-up; then it falls linearly to 0 at --steps."""
+    """Peak, after a linear warm-up; then it falls linearly to 0 at --steps. 2e-3 suits --size tiny,
+    1e-4 to 1e-3 larger models and weights of --init."""
     warmup: Annotated[float, AtLeast(0), Below(1)] = 0.05
     """Share of the steps until the peak."""
     weight_decay: Annotated[float, AtLeast(0)] = 0.01
@@ -87,48 +90,59 @@ class LanguageConfig(PiecesConfig):
 
 
 class State(NamedTuple):
-    """The state of training."""
+    """The state of training.
+
+    Attributes:
+      params: of the model.
+      opt_state: of the optimizer.
+      count: steps done.
+      vocabulary: {fingerprint of the vocabulary: 0}. The names in a checkpoint hold it, so that a
+        corpus that has changed and gives other pieces cannot go on with these parameters.
+    """
 
     params: Any
     opt_state: Any
     count: Any
+    vocabulary: Any
 
 
 class Language(NamedTuple):
-    """A model, and how a batch becomes what it is asked.
+    """A model and its objective.
 
     Attributes:
       model: a `MaskedLM`.
       settings: of its `Transformer`.
       ask: (key, batch of `Rows`) -> (`Prediction`, inputs of the model besides ids).
       pretrained: weights to begin with, or None.
+      vocabulary: its fingerprint.
     """
 
     model: MaskedLM
     settings: dict[str, Any]
     ask: Callable
     pretrained: Pretrained | None
+    vocabulary: str
 
 
-def rows(config: LanguageConfig, data: PiecesText) -> PiecesText:
-    """The documents packed into rows; a fiftieth of their parts, drawn at random, is the test.
+def rows(config: LanguageConfig, pieces: PieceCorpus) -> PiecesText:
+    """The documents packed into rows; a fiftieth of them, drawn at random, is the test.
 
     Raises:
       UserError: the text is too short for two parts.
     """
     closing = 2 if config.objective == "unilm" else 1  # UniLM puts one between its parts
-    special = specials(data.pieces.tokenizer, data.pieces.name)
-    parts = parts_of(data.pieces.starts, config.length - 1 - closing)
+    special = specials(pieces.tokenizer, pieces.name)
+    parts = parts_of(pieces.starts, config.length - 1 - closing)
     if len(parts.starts) < 2:
         raise UserError(
-            f"{data.pieces.name}: fits into one row of --length {config.length}; expected more"
+            f"{pieces.name}: fits into one row of --length {config.length}; expected more"
             " text, for training and for the test"
         )
     train, test = (
-        Rows(data.pieces, own, config.length, special, closing)
-        for own in split_parts(parts, _TEST_SHARE)
+        Rows(pieces, own, config.length, special, closing)
+        for own in split_parts(parts, pieces.starts, _TEST_SHARE)
     )
-    return data._replace(train=train, test=test)
+    return PiecesText(train, test, pieces)
 
 
 def language(config: LanguageConfig, tokenizer, name: str) -> Language:
@@ -138,7 +152,8 @@ def language(config: LanguageConfig, tokenizer, name: str) -> Language:
       UserError: the weights of --init cannot be read, or do not fit the vocabulary, --length or
         --objective.
     """
-    count = tokenizer.get_vocab_size(with_added_tokens=True)
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    count = 1 + max(vocabulary.values())
     pretrained = read(pathlib.Path(config.init)) if config.init else None
     if pretrained:
         settings = pretrained.settings
@@ -168,7 +183,8 @@ def language(config: LanguageConfig, tokenizer, name: str) -> Language:
         "unroll": config.unroll or settings["depth"],
     }
     ask = objective(config, tokenizer, name)
-    return Language(MaskedLM(Transformer(**settings)), settings, ask, pretrained)
+    fingerprint = digest("\n".join(sorted(vocabulary, key=vocabulary.get)))
+    return Language(MaskedLM(Transformer(**settings)), settings, ask, pretrained, fingerprint)
 
 
 def objective(config: LanguageConfig, tokenizer, name: str) -> Callable:
@@ -207,9 +223,9 @@ def objective(config: LanguageConfig, tokenizer, name: str) -> Callable:
 
 def schedule(config: LanguageConfig) -> optax.Schedule:
     """A linear warm-up, then a linear fall to 0."""
-    warm = max(1, round(config.warmup * config.steps))
-    up = optax.linear_schedule(0.0, config.learning_rate, warm)
+    warm = round(config.warmup * config.steps)
     down = optax.linear_schedule(config.learning_rate, 0.0, max(1, config.steps - warm))
+    up = optax.linear_schedule(0.0, config.learning_rate, max(1, warm))
     return optax.join_schedules([up, down], [warm])
 
 
@@ -237,7 +253,8 @@ def pretraining(config: LanguageConfig, own: Language) -> Method:
         params = own.model.init(key, batch["ids"][:1, :length])["params"]
         if own.pretrained:
             params = {**params, **jax.tree.map(jnp.asarray, own.pretrained.params)}
-        return State(params, update.init(params), jnp.zeros((), jnp.int32))
+        vocabulary = {own.vocabulary: jnp.zeros((), jnp.int32)}
+        return State(params, update.init(params), jnp.zeros((), jnp.int32), vocabulary)
 
     def sums(params, batch, key, train):
         """Sums over the predicted tokens: -log p, hits, and their number."""
@@ -267,7 +284,8 @@ def pretraining(config: LanguageConfig, own: Language) -> Method:
         extra = {"weight": found[2]} if config.accumulate > 1 else {}
         updates, opt_state = update.update(grads, state.opt_state, state.params, **extra)
         params = optax.apply_updates(state.params, updates)
-        return State(params, opt_state, state.count), (*found, optax.tree.norm(grads))
+        new = state._replace(params=params, opt_state=opt_state)
+        return new, (*found, optax.tree.norm(grads))
 
     def step(state, batch, key):
         if config.accumulate == 1:
@@ -285,7 +303,7 @@ def pretraining(config: LanguageConfig, own: Language) -> Method:
         metrics = {
             "loss": total / jnp.maximum(count, 1),
             "accuracy": hits / jnp.maximum(count, 1),
-            "grad_norm": norm,
+            "grad_norm" if config.accumulate == 1 else "micro_grad_norm": norm,
             "learning_rate": rate(state.count),
         }
         return new._replace(count=state.count + 1), metrics
@@ -308,7 +326,7 @@ def pretraining(config: LanguageConfig, own: Language) -> Method:
 
 
 def right(logits, targets):
-    """Whether the target has the largest logit: argmax without its slow search on a CPU."""
+    """Whether no logit is above the target's: argmax without its slow search on a CPU."""
     own = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     return own >= jnp.max(logits, axis=-1)
 

@@ -41,10 +41,10 @@ def masked_words(
     """BERT's masked language model, where all tokens of a word are chosen or none of them.
 
     Devlin et al. 2018 (BERT, arXiv 1810.04805, section 3.1); whole words of Cui et al. 2019 (arXiv
-    1906.08101). A row with n maskable tokens may choose round(rate n) of them, halves to even, and
-    at least 1 if n > 0. Its words are taken in random order until one does not fit into what is
-    left; so it chooses that many tokens, or fewer by less than its longest word has. Each chosen
-    token becomes `mask_id` with probability `masked`, a token of `ordinary` with probability
+    1906.08101). A row of n maskable tokens has a budget of round(rate n), halves to even, and at
+    least 1 if n > 0. Words are taken in random order until one exceeds the rest of the budget; a
+    row may therefore choose fewer, even none if its first word is longer than the budget. Each
+    chosen token becomes `mask_id` with probability `masked`, a token of `ordinary` with probability
     `random`, and stays as it is otherwise, independently of the others of its word.
 
     A fixed number of slots, K = max(1, round(rate L)), gives the head a static shape. Surplus slots

@@ -223,9 +223,10 @@ def _plain(q, k, v, mask):
 
 
 def _by_head(q, k, v, mask):
-    """One head after the other; its T x S weights, computed again for the gradient, stay on chip.
+    """One head after the other; its T x S weights are computed again for the gradient.
 
-    Heads, because the batch is split over devices, and a loop over its parts would gather it.
+    They are few enough to stay on the chip. The loop is over heads and not over the batch, because
+    the batch is split over devices, and slices of it would have to be gathered.
     """
 
     @jax.checkpoint

@@ -81,9 +81,8 @@ def lamb(
     eta is relative to the norm of the weights, and so larger than that of Adam.
 
     `optax.lamb` has one ratio for a leaf, stacked or not, and its mask leaves out weight decay
-    alone. bert4keras has no bias correction, because its t counts micro-steps; that of
-    `accumulate(lamb(...), k)` counts large ones. It decays and adapts the bias of the masked-LM
-    head by mistake, which is called beta there.
+    alone. bert4keras omits the bias correction and, by mistake, decays and adapts the bias of the
+    masked-LM head. In `accumulate(lamb(...), k)`, t counts steps and not micro-steps.
 
     `optax.inject_hyperparams` takes booleans and functions for numbers and schedules, so declare
     them static: `optax.inject_hyperparams(lamb, static_args=("adapted", "stacked"))(1e-3)`.

@@ -65,6 +65,14 @@ def test_weights_and_vocabulary_come_back(run, tmp_path, capsys):
     jax.tree.map(np.testing.assert_array_equal, state.params, loaded.state.params)
 
 
+def test_a_corpus_that_gives_another_vocabulary_is_refused(run, tmp_path):
+    """Its pieces have the same numbers, and the parameters belong to the old ones."""
+    (tmp_path / "text.txt").write_text(TEXT.translate(str.maketrans("kg", "gk")))
+    with pytest.raises(UserError, match="vocabulary") as error:
+        runs.load(run, corpus=str(tmp_path / "text.txt"))
+    assert "\n" not in str(error.value)
+
+
 def test_other_runs_are_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="expected the folder of a run"):
         export.main(export.Config(tmp_path, tmp_path / "out"))

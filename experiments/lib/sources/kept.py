@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def identity(path: pathlib.Path, expected: str) -> tuple[str, int, int]:
-    """What is made of a file depends on: where it lies, its size and when it was changed.
+    """Identifies the content of a file: where it lies, its size and when it was changed.
 
     Raises:
       UserError: it is missing, a folder or empty; the message ends with `expected`.
@@ -59,7 +59,7 @@ def kept(
     Raises:
       UserError: that of `make`, or the folder cannot be written, or is not shared by all processes.
     """
-    # The processes meet before the work as well: after that they wait for each other without limit.
+    # All wait here first: this barrier has a time limit, the later ones have none.
     multihost_utils.sync_global_devices(f"{place.name} is looked for")
     with announced(f"{doing}, once for all runs; kept in {place}"):
         devices.together(lambda: _make_if_missing(place, make, read))
@@ -81,6 +81,8 @@ def _make_if_missing(place: pathlib.Path, make: Callable, read: Callable) -> Non
                 shutil.rmtree(place, ignore_errors=True)
                 part.replace(place)
     except OSError as error:
+        if read(place) is not None:  # another run was faster
+            return
         raise UserError(f"{place}: cannot be written ({error.strerror})") from None
 
 

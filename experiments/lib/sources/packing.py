@@ -8,6 +8,8 @@ import numpy as np
 from experiments.lib.sources.pieces import PieceCorpus
 from experiments.lib.tokenizer import Specials
 
+_FEW = 50  # documents
+
 
 class Parts(NamedTuple):
     """Stretches of a corpus: tokens[starts[i]:starts[i] + lengths[i]], int64 [N]."""
@@ -37,8 +39,8 @@ def parts_of(starts: np.ndarray, most: int) -> Parts:
 def pack(lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray]:
     """Best-fit decreasing: each item, the longest first, goes where it leaves the least room.
 
-    It works on the counts of the lengths, so that the time grows with the capacity and not with the
-    number of items (Krell et al. 2021, arXiv 2107.02027).
+    Rows are planned on the counts of the lengths, so planning takes as long for more items (Krell
+    et al. 2021, arXiv 2107.02027); dealing the items out is one sort.
 
     Args:
       lengths: of the items, integers in 1 .. capacity, [N].
@@ -126,9 +128,9 @@ class Rows:
             raise IndexError(f"rows {index.min()} to {index.max()}; expected 0 to {len(self) - 1}")
         flat, size = index.ravel(), self._length
         counts = self._rows[flat + 1] - self._rows[flat]
-        member = self._members[_runs(self._rows[flat], counts)]
+        member = self._members[_ranges(self._rows[flat], counts)]
         row = np.repeat(np.arange(len(flat)), counts)
-        number = _runs(np.ones_like(counts), counts)  # of a part in its row, from 1
+        number = _ranges(np.ones_like(counts), counts)  # of a part in its row, from 1
         lengths = self._parts.lengths[member]
         taken = lengths + 1 + self._closing
         before = np.cumsum(taken) - taken
@@ -139,25 +141,37 @@ class Rows:
             "documents": np.zeros(len(flat) * size, np.int32),
             "begins": np.zeros(len(flat) * size, bool),
         }
-        source, target = _runs(self._parts.starts[member], lengths), _runs(first + 1, lengths)
+        source, target = _ranges(self._parts.starts[member], lengths), _ranges(first + 1, lengths)
         found["ids"][target] = self._pieces.tokens[source]
         found["begins"][target] = self._pieces.begins[source]
         found["begins"][first + 1] = True  # a part may begin inside a word
         found["ids"][first] = self._special.cls
         for place in range(self._closing):
             found["ids"][first + lengths + 1 + place] = self._special.sep
-        found["documents"][_runs(first, taken)] = np.repeat(number, taken)
+        found["documents"][_ranges(first, taken)] = np.repeat(number, taken)
         return {name: column.reshape(*index.shape, size) for name, column in found.items()}
 
 
-def _runs(firsts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _ranges(firsts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """first, first + 1, ..., `count` numbers for each pair of first and count."""
     return np.arange(counts.sum()) + np.repeat(firsts - (np.cumsum(counts) - counts), counts)
 
 
-def split_parts(parts: Parts, share: float) -> tuple[Parts, Parts]:
-    """Draws a share of the parts, at least one, for the test; the draw is always the same."""
-    order = np.random.default_rng(0).permutation(len(parts.starts))
-    count = max(1, round(share * len(order)))
-    test, train = np.sort(order[:count]), np.sort(order[count:])
-    return parts.take(train), parts.take(test)
+def split_parts(parts: Parts, starts: np.ndarray, share: float) -> tuple[Parts, Parts]:
+    """Draws a share of the documents for the test; the draw is always the same.
+
+    With fewer than 50 documents it draws parts: a corpus may be one long text.
+
+    Args:
+      parts: of the documents, at least two.
+      starts: int64 [D + 1], where the documents start.
+      share: in (0, 1); at least one is drawn.
+
+    Returns:
+      The parts of training, and of the test.
+    """
+    document = np.searchsorted(starts, parts.starts, "right") - 1
+    drawn = document if len(np.unique(document)) >= _FEW else np.arange(len(document))
+    order = np.random.default_rng(0).permutation(np.unique(drawn))
+    test = np.isin(drawn, order[: max(1, round(share * len(order)))])
+    return parts.take(~test), parts.take(test)

@@ -107,7 +107,7 @@ def _pieces(source, name: str, facts, folder, vocabulary: Vocabulary, doing: str
     if given:
         specials(given, str(vocabulary.path))
     learned = given.to_str() if given else vocabulary.size
-    where = place(folder, f"{name}-pieces", _FORM, facts, learned, vocabulary.segmenter)
+    where = place(folder, f"{name[:40]}-pieces", _FORM, facts, learned, vocabulary.segmenter)
 
     def make(part: pathlib.Path) -> None:
         _write(part, source(), given, vocabulary)

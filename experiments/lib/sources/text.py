@@ -107,8 +107,8 @@ class PiecesConfig(CorpusConfig):
     """The flags of an experiment on word pieces."""
 
     vocab: Annotated[str, FOLDER] = ""
-    """A vocab.txt, a tokenizer.json, or a folder with one of them. Empty: learned from the corpus,
-    or that of --init where an experiment has it."""
+    """A vocab.txt, a tokenizer.json, or a folder with one of them. Empty: that of --init if it is
+    given, or else learned from the corpus."""
     vocab_size: Annotated[int, AtLeast(100)] = 8192
     """Pieces of a learned vocabulary."""
     segmenter: Literal["none", "jieba"] = "none"

@@ -122,7 +122,7 @@ def test_both_splits_together_hold_every_token_once(closing):
     lengths = np.random.default_rng(0).integers(0, 60, 50)
     pieces, length = corpus(lengths), 32
     parts = parts_of(pieces.starts, length - 1 - closing)
-    train, test = (Rows(pieces, p, length, SPECIAL, closing) for p in split_parts(parts, 0.2))
+    train, test = (Rows(pieces, p, length, SPECIAL, closing) for p in split_parts(parts, pieces.starts, 0.2))
     found = []
     for rows in (train, test):
         batch = rows[np.arange(len(rows))]
@@ -168,9 +168,18 @@ def test_rows_that_are_not_there(index):
 
 
 def test_the_draw_of_the_test_is_always_the_same():
-    parts = Parts(np.arange(40), np.ones(40, np.int64))
-    train, test = split_parts(parts, 0.1)
+    parts, whole = Parts(np.arange(40), np.ones(40, np.int64)), np.array([0, 40])
+    train, test = split_parts(parts, whole, 0.1)
     assert len(test.starts) == 4
     assert sorted([*train.starts, *test.starts]) == list(range(40))
-    np.testing.assert_array_equal(split_parts(parts, 0.1)[1].starts, test.starts)
-    assert len(split_parts(parts.take(np.arange(2)), 0.02)[1].starts) == 1
+    np.testing.assert_array_equal(split_parts(parts, whole, 0.1)[1].starts, test.starts)
+    assert len(split_parts(parts.take(np.arange(2)), whole, 0.02)[1].starts) == 1
+
+
+def test_all_parts_of_a_document_are_on_one_side():
+    starts = np.concatenate([[0], np.cumsum(np.random.default_rng(0).integers(0, 60, 70))])
+    parts = parts_of(starts, 10)
+    owners = [set(np.searchsorted(starts, half.starts, "right")) for half in
+              split_parts(parts, starts, 0.2)]  # fmt: skip
+    assert not owners[0] & owners[1]
+    assert len(owners[1]) == round(0.2 * np.count_nonzero(np.diff(starts)))
