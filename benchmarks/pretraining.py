@@ -5,9 +5,11 @@
 
 Options are these flags of `python -m experiments.bert_pretraining`, whose model, batches, masks and
 schedule are used: corpus, docstrings, vocab, vocab_size, segmenter, steps (10 or more), batch_size,
-length, size, learning_rate, warmup, workdir. The peer is `BertForMaskedLM` of Hugging Face transformers (sdpa attention)
-with the same first parameters, fused AdamW and the same clipping; it reads the same masked ids and
-computes logits at all positions, as its users do; `torch gathered` at the masked ones alone.
+length, size, learning_rate, warmup, workdir.
+
+The peer is `BertForMaskedLM` of Hugging Face transformers (sdpa attention) with the same first
+parameters, fused AdamW and the same clipping. It reads the same masked ids and computes logits at
+all positions, as its users do; `torch gathered` computes them at the masked ones alone.
 
 curve     loss in nats per masked token of the held-out rows, whose masks are fixed, after some
           steps: ours, torch, torch gathered, and ours from other first parameters (seeds 1 and 2),

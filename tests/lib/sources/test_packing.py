@@ -122,7 +122,9 @@ def test_both_splits_together_hold_every_token_once(closing):
     lengths = np.random.default_rng(0).integers(0, 60, 50)
     pieces, length = corpus(lengths), 32
     parts = parts_of(pieces.starts, length - 1 - closing)
-    train, test = (Rows(pieces, p, length, SPECIAL, closing) for p in split_parts(parts, pieces.starts, 0.2))
+    train, test = (
+        Rows(pieces, p, length, SPECIAL, closing) for p in split_parts(parts, pieces.starts, 0.2)
+    )
     found = []
     for rows in (train, test):
         batch = rows[np.arange(len(rows))]
