@@ -36,7 +36,7 @@ from experiments import bert_pretraining
 from experiments.lib import devices
 from experiments.lib.batches import batches, test_batches
 from experiments.lib.programs import compile_method
-from experiments.methods import language
+from experiments.methods import language, pretraining
 from jaxgen import models
 
 SEEDS, POINTS = 3, 6
@@ -124,7 +124,7 @@ def run(options: dict[str, str]) -> list[dict[str, Any]]:
     pieces = config.pieces()
     data = language.rows(config, pieces)
     own = language.language(config, pieces.tokenizer, pieces.name)
-    method = language.pretraining(config, own)
+    method = pretraining.pretraining(config, own)
     ask = jax.jit(lambda key, batch: own.ask(jax.random.split(key)[0], batch)[0])
     tests = []
     for i, batch in enumerate(test_batches(data.test, config.batch_size)):
@@ -135,7 +135,7 @@ def run(options: dict[str, str]) -> list[dict[str, Any]]:
     trained = {"ours": ours[0]} | {f"ours, seed {i}": ours[i] for i in range(1, SEEDS)}
     for name, gathered in {"torch": False, "torch gathered": True}.items():
         trained[name] = Torch(config, own, params, tests, gathered=gathered)
-    rate = language.schedule(config)
+    rate = pretraining.schedule(config)
     times: dict[str, list[float]] = {name: [] for name in trained}
     rows = []
     stream = batches(data.train, config.batch_size, config.seed)

@@ -15,7 +15,8 @@ import jax
 
 from experiments.lib.launch import launch
 from experiments.methods.fill_in import demonstration
-from experiments.methods.language import LanguageConfig, language, pretraining, rows
+from experiments.methods.language import LanguageConfig, language, rows
+from experiments.methods.pretraining import pretraining
 
 
 @dataclass(frozen=True)

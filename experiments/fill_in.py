@@ -17,6 +17,7 @@ from experiments.lib import runs
 from experiments.lib.config import AtLeast, Checked
 from experiments.lib.errors import UserError
 from experiments.lib.launch import command
+from experiments.lib.logs import notice
 from experiments.lib.tokenizer import specials
 from experiments.methods.language import LanguageConfig, language
 
@@ -41,7 +42,7 @@ def main(config: Config) -> None:
     """Loads the run and prints a line for each gap."""
     run = runs.load(config.run, config.step, config.seed)
     for gap in fill_in(run, config.text, config.guesses):
-        print("  ".join(f"{piece} {chance:.3f}" for piece, chance in gap))
+        notice("  ".join(f"{piece} {chance:.3f}" for piece, chance in gap))
 
 
 def fill_in(run: runs.Run, text: str, count: int = 5) -> list[list[tuple[str, float]]]:

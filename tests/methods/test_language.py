@@ -15,6 +15,7 @@ from experiments.lib.errors import UserError
 from experiments.lib.sources.pieces import PieceCorpus
 from experiments.lib.tokenizer import encode, wordpiece
 from experiments.methods import language as module
+from experiments.methods import pretraining as training
 from jaxgen.models import causal_mask, prefix_mask
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -55,7 +56,7 @@ def built(config, lengths=(7, 3, 12, 29, 1, 9, 20, 14, 2, 25, 18, 11, 8, 28, 5, 
     """(the rows of training, a model, its method)."""
     data = module.rows(config, text(lengths))
     own = module.language(config, TOKENIZER, "text")
-    return data.train, own, module.pretraining(config, own)
+    return data.train, own, training.pretraining(config, own)
 
 
 def drawn(model):
@@ -140,7 +141,7 @@ def test_uniform_guesses_cost_the_logarithm_of_the_vocabulary(objective):
     params = drawn(own.model)
     params["transformer"]["token"]["embedding"] *= 0  # of the head, too
     params["bias"] *= 0
-    state = module.State(params, None, None, {})
+    state = training.State(params, None, None, {})
     found = jax.jit(method.evaluate)(state, {**batch, "valid": valid}, key)
     total, count = found["loss"]
     assert total / count == pytest.approx(math.log(VOCAB), rel=1e-5)
@@ -155,7 +156,7 @@ def test_micro_batches_of_unequal_counts_are_one_batch(exact_products):
     config = changed(objective="gpt")
     rows, own, whole = built(config)
     batch = rows[np.arange(8)]
-    parts = module.pretraining(dataclasses.replace(config, batch_size=2, accumulate=4), own)
+    parts = training.pretraining(dataclasses.replace(config, batch_size=2, accumulate=4), own)
     assert parts.batches_per_step == 4
     counts = (
         jax.jit(own.ask)(jax.random.key(0), batch)[0].weights.sum(axis=1).reshape(2, 4).sum(axis=0)
@@ -164,7 +165,7 @@ def test_micro_batches_of_unequal_counts_are_one_batch(exact_products):
     found = []
     params = drawn(own.model)
     for method, options in ((whole, config), (parts, dataclasses.replace(config, accumulate=4))):
-        state = module.State(params, module.optimizer(options).init(params), jnp.int32(0), {})
+        state = training.State(params, training.optimizer(options).init(params), jnp.int32(0), {})
         state, metrics = jax.jit(method.step)(state, batch, jax.random.key(1))
         found.append((optax.tree.get(state.opt_state, "mu"), metrics, state.count))
     (ours, metrics, count), (theirs, others, steps) = found
@@ -197,7 +198,7 @@ def test_every_way_to_compute_keeps_the_form_of_the_state():
         {"accumulate": 2, "optimizer": "lamb", "bf16": True, "dropout": 0.1},
     ):
         config = changed(**options)
-        method = module.pretraining(config, module.language(config, TOKENIZER, "text"))
+        method = training.pretraining(config, module.language(config, TOKENIZER, "text"))
         state = jax.eval_shape(method.init, jax.random.key(0), batch)
         after, metrics = jax.eval_shape(method.step, state, batch, jax.random.key(0))
         assert after == state
@@ -205,22 +206,22 @@ def test_every_way_to_compute_keeps_the_form_of_the_state():
 
 
 def test_schedule():
-    rate = module.schedule(changed(steps=200, warmup=0.1, learning_rate=0.5))
+    rate = training.schedule(changed(steps=200, warmup=0.1, learning_rate=0.5))
     assert [float(rate(n)) for n in (0, 10, 20, 110, 200, 300)] == pytest.approx(
         [0, 0.25, 0.5, 0.25, 0, 0]
     )
-    short = module.schedule(changed(steps=1, warmup=0.0, learning_rate=0.5))
+    short = training.schedule(changed(steps=1, warmup=0.0, learning_rate=0.5))
     assert [float(short(n)) for n in (0, 1)] == pytest.approx([0.5, 0])
 
 
 def after_two_steps(config, params, grads):
     """The first step has a rate of 0. Returns the parameters, and the second step's rate."""
-    optimizer = module.optimizer(config)
+    optimizer = training.optimizer(config)
     state, update = optimizer.init(params), jax.jit(optimizer.update)
     for _ in range(2):
         updates, state = update(grads, state, params)
         params = optax.apply_updates(params, updates)
-    return params, float(module.schedule(config)(1))
+    return params, float(training.schedule(config)(1))
 
 
 @pytest.mark.parametrize("name", ["adamw", "lamb"])
@@ -321,4 +322,4 @@ def test_a_text_of_one_part():
 
 def test_a_guess_is_right_where_no_other_is_likelier():
     logits = jnp.array([[[1.0, 3, 2], [1, 3, 2], [2, 2, 1]]])
-    assert module.right(logits, jnp.array([[1, 2, 1]])).tolist() == [[True, False, True]]
+    assert training.right(logits, jnp.array([[1, 2, 1]])).tolist() == [[True, False, True]]
