@@ -4,7 +4,7 @@ Devlin et al. 2018 (arXiv 1810.04805), whole words as in Cui et al. 2019 (arXiv 
 
     python -m experiments.bert_pretraining              accuracy 0.361, 2.7 min
 
-Accuracy of masked pieces of held-out documentation strings; 0.066 of all are the most frequent one.
+Accuracy of masked pieces of held-out documentation strings (6.6 % of all pieces are the same one).
 --corpus FILE: your own text; --size base, --init DIR, --objective gpt or unilm. `python -m
 experiments.export RUN DIR` writes a folder that Hugging Face's transformers reads.
 """
